@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weighted means: figures that add up exactly.
+
+A loss or a metric is kept as (sum, weight), never as a mean. Sums over masks,
+microbatches, shards and evaluation batches are then exact, and a mean is taken
+once, when a figure is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from musiclm_jax.array_types import Variables
+
+
+@flax.struct.dataclass
+class WeightedMean:
+  """A sum and the weight it was taken over.
+
+  Attributes:
+    total: Sum of value × weight, at least float32.
+    weight: Sum of the weights.
+  """
+
+  total: Float[Array, '']
+  weight: Float[Array, '']
+
+  @classmethod
+  def of(
+    cls, values: jax.Array | float, weights: jax.Array | float | None = None
+  ) -> WeightedMean:
+    """Sums `values`; `weights` (or a mask) broadcasts to them, 1 if left out."""
+    values = jnp.asarray(values)
+    values = values.astype(accumulation_dtype(values.dtype))
+    if weights is None:
+      return cls(jnp.sum(values), jnp.asarray(values.size, values.dtype))
+    weights = jnp.broadcast_to(weights, values.shape).astype(values.dtype)
+    # Where the weight is 0 a value may be anything, NaN included.
+    total = jnp.sum(jnp.where(weights != 0, values * weights, 0))
+    return cls(total, jnp.sum(weights))
+
+  def __add__(self, other: WeightedMean) -> WeightedMean:
+    return WeightedMean(self.total + other.total, self.weight + other.weight)
+
+  def scale(self, factor: float) -> WeightedMean:
+    """The mean times `factor`, over the same weight."""
+    return WeightedMean(self.total * factor, self.weight)
+
+  @property
+  def mean(self) -> jax.Array:
+    """0 where nothing was counted, so that an empty mask gives no NaN."""
+    return self.total / jnp.where(self.weight == 0, 1, self.weight)
+
+
+@flax.struct.dataclass
+class LossOutput:
+  """What an objective's loss returns.
+
+  Attributes:
+    loss: The loss, to be minimised, as a weighted mean over the batch.
+    metrics: Figures to log, named by path: 'codec/reconstruction/mel'.
+    updates: New values of collections other than 'params' (codebook
+      statistics, say); empty if there are none.
+  """
+
+  loss: WeightedMean
+  metrics: Mapping[str, WeightedMean] = flax.struct.field(default_factory=dict)
+  updates: Variables = flax.struct.field(default_factory=dict)
+
+
+def accumulation_dtype(dtype: Any) -> jnp.dtype:
+  """float32 for half precision, and never less than what came in.
+
+  Losses, statistics, distances and spectra are taken in this type. Under x64 it
+  stays float64, which the tests of meshes rely on.
+  """
+  return jnp.promote_types(dtype, jnp.float32)
