@@ -74,6 +74,20 @@ class LossOutput:
   updates: Variables = flax.struct.field(default_factory=dict)
 
 
+@flax.struct.dataclass
+class Evaluation:
+  """What an objective shows of held-out examples.
+
+  Attributes:
+    metrics: Figures to log, named by path.
+    waveforms: Audio to listen to, by name ('original', 'reconstruction'), each
+      [batch, samples]; empty for a model that makes none.
+  """
+
+  metrics: Mapping[str, WeightedMean]
+  waveforms: Mapping[str, jax.Array] = flax.struct.field(default_factory=dict)
+
+
 def accumulation_dtype(dtype: Any) -> jnp.dtype:
   """float32 for half precision, and never less than what came in.
 
