@@ -72,7 +72,10 @@ class TokenStream:
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> TokenStream:
-    return cls(**fields)
+    rate_hz = fields['rate_hz']
+    if rate_hz is not None:
+      rate_hz = fractions.Fraction(rate_hz)
+    return cls(**(fields | {'rate_hz': rate_hz}))
 
 
 def require_same_stream(
