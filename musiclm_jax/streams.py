@@ -13,6 +13,10 @@ import dataclasses
 import fractions
 from typing import Any
 
+# Seconds or hertz as a user writes them: read through `Fraction(str(value))`,
+# since Fraction(0.04) is not 1/25.
+Exact = float | int | str | fractions.Fraction
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenStream:
@@ -20,8 +24,8 @@ class TokenStream:
 
   Attributes:
     name: What the codes describe: 'acoustic', 'semantic', 'mulan'.
-    rate_hz: Frames a second, exact; `None` for a stream that has one frame
-      whatever the window (MuLan: 12 codes for a clip of any length).
+    rate_hz: Frames a second, kept exact as a fraction; `None` for a stream that
+      has one frame whatever the window (MuLan: 12 codes for any clip).
     num_codebooks: Residual levels of one frame, coarsest first.
     codebook_size: Codes of each codebook.
     fingerprint: Of the weights that make the codes; `None` until a model has
@@ -29,7 +33,7 @@ class TokenStream:
   """
 
   name: str
-  rate_hz: fractions.Fraction | None
+  rate_hz: Exact | None
   num_codebooks: int
   codebook_size: int
   fingerprint: str | None = None
@@ -38,7 +42,6 @@ class TokenStream:
     if not self.name.isidentifier():
       raise ValueError(f'A stream name is an identifier, not {self.name!r}.')
     if self.rate_hz is not None:
-      # Fraction(0.04) is not 1/25: floats must arrive as text or as fractions.
       object.__setattr__(self, 'rate_hz', fractions.Fraction(str(self.rate_hz)))
       if self.rate_hz <= 0:
         raise ValueError(
@@ -50,7 +53,7 @@ class TokenStream:
         f' {self.codebook_size} codes; at least 1 of 2 are needed.'
       )
 
-  def num_frames(self, seconds: float | fractions.Fraction) -> int:
+  def num_frames(self, seconds: Exact) -> int:
     """Frames in a window of `seconds`; a `ValueError` if that is not whole."""
     if self.rate_hz is None:
       return 1

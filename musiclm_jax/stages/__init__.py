@@ -1,1 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+"""CODES → CODES: what a stage is, how its rows look, and the paper's three.
+
+spec      which streams go in and which comes out, over which window
+layout    ids, positions and masks of a row: codes ↔ tokens
+semantic  coarse  fine      the stages of MusicLM and AudioLM
+"""
