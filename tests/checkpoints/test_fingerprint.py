@@ -27,7 +27,7 @@ def test_fingerprint_of_one_leaf_is_the_hash_written_out_by_hand():
 
 def test_order_of_leaves_and_memory_layout_do_not_matter():
   other = {
-    name: np.asfortranarray(value)
+    name: np.array(value, order='F')
     for name, value in reversed(list(WEIGHTS.items()))
   }
   assert fingerprints.fingerprint(

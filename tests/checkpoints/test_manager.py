@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints come back bit for bit, or say in a line why not."""
+
+import pathlib
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from musiclm_jax.checkpoints import manager
+from musiclm_jax.checkpoints.manager import CheckpointManager
+
+POSITION = 17
+
+
+@flax.struct.dataclass
+class State:
+  step: jax.Array
+  params: dict
+  opt_state: optax.OptState
+  key: jax.Array
+  averaged: dict | None = None
+
+
+def make_state(seed=0, *, width=5):
+  key = jax.random.key(seed)
+  params = {
+    'kernel': jax.random.normal(key, (3, width)),
+    'half': jax.random.normal(key, (7,), jnp.bfloat16),
+  }
+  return State(
+    step=jnp.int32(seed),
+    params=params,
+    opt_state=optax.adam(0.1).init(params),
+    key=key,
+  )
+
+
+def abstract(state, *, sharding=None):
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding or leaf.sharding
+    ),
+    state,
+  )
+
+
+def assert_equal_bit_for_bit(got, wanted):
+  assert jax.tree.structure(got) == jax.tree.structure(wanted)
+  for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(wanted)):
+    assert one.dtype == other.dtype
+    if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+      one, other = jax.random.key_data(one), jax.random.key_data(other)
+    assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def save(directory, *steps, **options):
+  with CheckpointManager(directory, **options) as checkpoints:
+    for step in steps:
+      assert checkpoints.save(step, make_state(step), position=POSITION + step)
+  return directory
+
+
+def data_files(directory, step):
+  files = (directory / str(step) / 'state').rglob('d/*')
+  return sorted(files, key=lambda path: path.stat().st_size)
+
+
+def test_the_latest_state_comes_back_bit_for_bit(tmp_path):
+  save(tmp_path, 2, 3)
+  with CheckpointManager(tmp_path) as checkpoints:
+    restored = checkpoints.restore(abstract(make_state()))
+  assert (restored.step, restored.position) == (3, POSITION + 3)
+  assert_equal_bit_for_bit(restored.state, make_state(3))
+
+
+def test_an_earlier_step_can_be_asked_for(tmp_path):
+  save(tmp_path, 2, 3)
+  with CheckpointManager(tmp_path) as checkpoints:
+    restored = checkpoints.restore(abstract(make_state()), step=2)
+  assert_equal_bit_for_bit(restored.state, make_state(2))
+
+
+def test_training_may_donate_the_state_while_it_is_written(tmp_path):
+  add = jax.jit(lambda x: x + 1, donate_argnums=0)
+  state = {'large': jnp.zeros((1009, 1013))}
+  with CheckpointManager(tmp_path) as checkpoints:
+    checkpoints.save(1, state, position=1)
+    shapes = abstract(state)
+    for _ in range(5):
+      state['large'] = add(state['large'])
+    checkpoints.wait()
+    restored = checkpoints.restore(shapes)
+  assert not restored.state['large'].any()
+
+
+def test_a_state_is_restored_into_another_sharding(tmp_path):
+  mesh = jax.make_mesh(
+    (2, 4), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2
+  )
+  rows = NamedSharding(mesh, PartitionSpec('data'))
+  columns = NamedSharding(mesh, PartitionSpec(None, 'fsdp'))
+  array = jax.random.normal(jax.random.key(0), (8, 16))
+  with CheckpointManager(tmp_path) as checkpoints:
+    checkpoints.save(1, {'w': jax.device_put(array, rows)}, position=1)
+    checkpoints.wait()
+    shapes = abstract({'w': array}, sharding=columns)
+    restored = checkpoints.restore(shapes).state['w']
+  assert restored.sharding == columns
+  np.testing.assert_array_equal(restored, array)
+
+
+def test_the_latest_ones_stay_and_the_best_with_them(tmp_path):
+  losses = {1: 5.0, 2: 1.0, 3: 2.0, 5: 3.0, 7: 4.0}
+  options = {'keep': 2, 'best_metric': 'loss'}
+  with CheckpointManager(tmp_path, **options) as checkpoints:
+    for step, loss in losses.items():
+      checkpoints.save(
+        step, make_state(step), position=step, metrics={'loss': loss}
+      )
+    checkpoints.wait()
+    assert checkpoints.steps == (2, 5, 7)
+    assert checkpoints.best_step == 2
+  with CheckpointManager(tmp_path, **options) as checkpoints:
+    assert checkpoints.best_step == 2
+    assert checkpoints.latest_step == 7
+    restored = checkpoints.restore(abstract(make_state()), step=2)
+  assert restored.metrics == {'loss': 1.0}
+
+
+def test_best_may_mean_largest_and_skips_what_was_not_evaluated(tmp_path):
+  with CheckpointManager(
+    tmp_path, keep=1, best_metric='accuracy', best_mode='max'
+  ) as checkpoints:
+    for step, value in [(1, 0.25), (2, 0.75), (3, float('nan'))]:
+      checkpoints.save(
+        step, make_state(), position=step, metrics={'accuracy': value}
+      )
+    checkpoints.save(5, make_state(), position=5)
+    checkpoints.wait()
+    assert checkpoints.best_step == 2
+    assert checkpoints.steps == (2, 5)
+
+
+def test_a_metric_that_is_not_there_is_named(tmp_path):
+  with CheckpointManager(tmp_path, best_metric='mel') as checkpoints:
+    with pytest.raises(ValueError, match=r"'mel'.*\['loss'\]"):
+      checkpoints.save(1, make_state(), position=1, metrics={'loss': 1.0})
+
+
+def test_a_step_that_is_on_disk_is_not_saved_again(tmp_path):
+  save(tmp_path, 3)
+  with CheckpointManager(tmp_path) as checkpoints:
+    assert not checkpoints.save(3, make_state(5), position=1)
+    restored = checkpoints.restore(abstract(make_state()))
+  assert_equal_bit_for_bit(restored.state, make_state(3))
+
+
+@pytest.mark.parametrize('leftover', ['9', '9.orbax-checkpoint-tmp-123'])
+def test_a_half_written_folder_is_never_picked_up(tmp_path, leftover):
+  save(tmp_path, 3)
+  # All that a complete one has but the commit marker, which comes last.
+  for path in (tmp_path / '3').rglob('*'):
+    if path.is_file() and path.name != 'commit_success.txt':
+      copy = tmp_path / leftover / path.relative_to(tmp_path / '3')
+      copy.parent.mkdir(parents=True, exist_ok=True)
+      copy.write_bytes(path.read_bytes())
+  with CheckpointManager(tmp_path) as checkpoints:
+    assert checkpoints.latest_step == 3
+    assert checkpoints.save(9, make_state(9), position=9)
+    checkpoints.wait()
+    restored = checkpoints.restore(abstract(make_state()))
+  assert_equal_bit_for_bit(restored.state, make_state(9))
+
+
+def test_an_empty_step_folder_is_never_picked_up(tmp_path):
+  (tmp_path / '5').mkdir()
+  # Orbax alone would take it, so this guard is needed.
+  assert list(ocp.CheckpointManager(tmp_path).all_steps()) == [5]
+  with CheckpointManager(tmp_path) as checkpoints:
+    assert checkpoints.latest_step is None
+
+
+def test_a_flipped_bit_is_noticed_and_the_leaf_named(tmp_path):
+  state = {'w': jax.random.normal(jax.random.key(0), (127, 131))}
+  with CheckpointManager(tmp_path) as checkpoints:
+    for step in (3, 5):
+      checkpoints.save(step, state, position=step)
+  path = data_files(tmp_path, 5)[-1]
+  data = bytearray(path.read_bytes())
+  assert len(data) > 0.8 * state['w'].nbytes
+  data[len(data) // 2] ^= 1  # In the data, where no format looks.
+  path.write_bytes(data)
+  with CheckpointManager(tmp_path) as checkpoints:
+    with pytest.raises(ValueError, match='the data of w is damaged') as caught:
+      checkpoints.restore(abstract(state))
+    assert '\n' not in str(caught.value)
+    assert 'there are [3]' in str(caught.value)
+    restored = checkpoints.restore(abstract(state), step=3)
+  assert_equal_bit_for_bit(restored.state, state)
+
+
+@pytest.mark.parametrize('kept_share', [0, 0.5])
+@pytest.mark.parametrize('pattern', ['state/manifest.ocdbt', 'host/metadata'])
+def test_a_truncated_file_gives_one_line(tmp_path, pattern, kept_share):
+  save(tmp_path, 3)
+  (path,) = (tmp_path / '3').glob(pattern)
+  data = path.read_bytes()
+  path.write_bytes(data[: int(len(data) * kept_share)])
+  with CheckpointManager(tmp_path) as checkpoints:
+    with pytest.raises(ValueError, match=r'3 cannot be restored') as caught:
+      checkpoints.restore(abstract(make_state()))
+  assert '\n' not in str(caught.value)
+
+
+def test_a_missing_part_gives_one_line(tmp_path):
+  save(tmp_path, 3)
+  for path in data_files(tmp_path, 3):
+    path.unlink()
+  with CheckpointManager(tmp_path) as checkpoints:
+    with pytest.raises(ValueError, match=r'3 cannot be restored') as caught:
+      checkpoints.restore(abstract(make_state()))
+  assert '\n' not in str(caught.value)
+
+
+def test_another_model_is_told_leaf_by_leaf(tmp_path):
+  save(tmp_path, 3)
+  other = make_state(width=7)
+  other.params['extra'] = jnp.zeros(3)
+  with CheckpointManager(tmp_path) as checkpoints:
+    with pytest.raises(ValueError, match='does not fit') as caught:
+      checkpoints.restore(abstract(other))
+  message = str(caught.value)
+  assert 'params/kernel: float32[3, 5] on disk, float32[3, 7] in' in message
+  assert 'params/extra: absent on disk, float32[3] in the model' in message
+  assert 'in 4 of' in message
+
+
+def test_another_precision_is_not_cast_silently(tmp_path):
+  save(tmp_path, 3)
+  other = make_state()
+  other.params['half'] = other.params['half'].astype(jnp.float32)
+  with CheckpointManager(tmp_path) as checkpoints:
+    with pytest.raises(ValueError, match=r'bfloat16\[7\] on disk, float32'):
+      checkpoints.restore(abstract(other))
+
+
+def test_a_step_that_is_not_there_is_named_beside_those_that_are(tmp_path):
+  save(tmp_path, 2, 3)
+  with CheckpointManager(tmp_path) as checkpoints:
+    with pytest.raises(ValueError, match=r'no checkpoint of step 5.*\[2, 3\]'):
+      checkpoints.restore(abstract(make_state()), step=5)
+
+
+def test_a_failed_write_gives_one_line(tmp_path, monkeypatch):
+  with CheckpointManager(tmp_path) as checkpoints:
+
+    def no_space(*unused_args, **unused_kwargs):
+      raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(checkpoints._orbax, 'save', no_space)
+    with pytest.raises(OSError, match=r'No space left.*free some space'):
+      checkpoints.save(1, make_state(), position=1)
+
+
+def test_keeping_none_is_refused(tmp_path):
+  with pytest.raises(ValueError, match='keep is 0'):
+    CheckpointManager(tmp_path, keep=0)
+
+
+def test_a_relative_folder_is_accepted(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  save(pathlib.Path('run/checkpoints'), 3)
+  assert (tmp_path / 'run' / 'checkpoints' / '3').is_dir()
+
+
+def start(checkpoints, *, warm=True):
+  return manager.resume_or_start(
+    checkpoints,
+    abstract_state=abstract(make_state()),
+    warm_start=(lambda: make_state(7)) if warm else None,
+    scratch=lambda: make_state(11),
+  )
+
+
+def test_resume_comes_before_warm_start_and_warm_start_before_scratch(tmp_path):
+  with CheckpointManager(tmp_path) as checkpoints:
+    scratch = start(checkpoints, warm=False)
+    warm = start(checkpoints)
+    checkpoints.save(3, make_state(3), position=POSITION)
+    checkpoints.wait()
+    resumed = start(checkpoints)
+  assert_equal_bit_for_bit(scratch.state, make_state(11))
+  assert_equal_bit_for_bit(warm.state, make_state(7))
+  assert (warm.step, warm.position) == (0, 0)
+  assert_equal_bit_for_bit(resumed.state, make_state(3))
+  assert (resumed.step, resumed.position) == (3, POSITION)
