@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `musiclm` command: `musiclm VERB …` runs `musiclm_jax.cli.VERB`.
+
+A verb is a file of this folder that defines `main(argv)`; there is no list of
+them. A mistake of the user's ends in one line on stderr, not in a traceback:
+`--traceback`, or MUSICLM_TRACEBACK=1, shows where it was raised.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import os
+import pathlib
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from musiclm_jax.cli import flags
+
+# What a user can cause and mend. Anything else is a defect of ours, and its
+# traceback is shown.
+_EXPECTED = (ValueError, OSError, ImportError, MemoryError, FloatingPointError)
+
+
+def main() -> NoReturn:
+  """Entry point of the console script."""
+  argv = sys.argv[1:]
+  if not argv or argv[0] in ('-h', '--help'):
+    print('usage: musiclm VERB …   (`musiclm VERB --help` tells more)\n')
+    for verb, about in verbs().items():
+      print(f'  {verb:<12} {about}')
+    sys.exit(0 if argv else 2)
+  run(argv[0], argv[1:])
+
+
+def verbs() -> dict[str, str]:
+  """Each verb and the first line of its help, read without importing it."""
+  found = {}
+  for path in sorted(pathlib.Path(__file__).parent.glob('*.py')):
+    module = ast.parse(path.read_text(encoding='utf-8'))
+    names = {getattr(node, 'name', None) for node in module.body}
+    if 'main' in names and path.stem != 'main':
+      found[path.stem] = (ast.get_docstring(module) or '').split('\n')[0]
+  return found
+
+
+def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
+  """Runs `verb` and exits: 1 after an error, 2 if the command was wrong."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  show_traceback = '--traceback' in argv or 'MUSICLM_TRACEBACK' in os.environ
+  argv = [arg for arg in argv if arg != '--traceback']
+  try:
+    if verb not in verbs():
+      raise flags.UsageError(f'no such verb{flags.nearest(verb, verbs())}')
+    importlib.import_module(f'musiclm_jax.cli.{verb}').main(argv)
+    sys.stdout.flush()
+  except KeyboardInterrupt:
+    sys.exit(_fail(verb, 'interrupted.', code=130))
+  except BrokenPipeError:
+    # The reader has gone (`| head`). Python would complain again at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+  except _EXPECTED as error:
+    if show_traceback:
+      traceback.print_exc()
+    code = 2 if isinstance(error, flags.UsageError) else 1
+    sys.exit(_fail(verb, describe(error), code=code))
+  sys.exit(0)
+
+
+def describe(error: BaseException) -> str:
+  """The error in one line."""
+  # gin appends where it was called from.
+  text = str(error).split('\n  In call to configurable')[0]
+  if isinstance(error, OSError) and error.strerror:
+    text = ': '.join(filter(None, (error.filename, error.strerror)))
+  elif isinstance(error, ModuleNotFoundError) and error.name:
+    text = f'needs the package {error.name!r}{_extra_with(error.name)}'
+  text = ' '.join(text.split()) or type(error).__name__
+  frames = traceback.extract_tb(error.__traceback__)
+  if frames and f'{os.sep}musiclm_jax{os.sep}' not in frames[-1].filename:
+    text += ' (--traceback shows where)'
+  return text
+
+
+def _extra_with(module: str) -> str:
+  """How to install the package of `module`, if an extra of ours has it."""
+  wanted = module.partition('.')[0].replace('_', '-').lower()
+  for requirement in importlib.metadata.requires('musiclm_jax') or ():
+    package, _, condition = requirement.partition(';')
+    extra = re.search(r'extra == .(\w+)', condition)
+    if extra and package.replace('_', '-').lower().startswith(wanted):
+      return f": pip install 'musiclm_jax[{extra[1]}]'"
+  return ', which is not installed.'
+
+
+def _fail(verb: str, message: str, *, code: int) -> int:
+  print(f'musiclm {verb}: {message}', file=sys.stderr)
+  return code

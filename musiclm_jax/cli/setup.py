@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads gin files into one configured callable.
+
+Gin files name plain functions and classes through `dynamic_registration`. What
+a run reads is then exactly what references reach from its root, which lets
+`configure` refuse what gin passes over in silence: a macro, a scope or a
+binding of the command line that nothing reads, and an argument left unbound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import pathlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import gin
+from gin import config as gin_config
+from gin import config_parser
+
+import musiclm_jax
+from musiclm_jax.cli import gin_errors
+from musiclm_jax.cli.flags import UsageError, nearest
+
+_MACRO = 'gin.macro'
+
+
+def gin_directory() -> pathlib.Path:
+  """Where the project's gin files are: in a checkout, or in the wheel.
+
+  An editable install has no `_gin`; beside a wheel's package a folder `gin`
+  would be the gin library.
+  """
+  package = pathlib.Path(musiclm_jax.__file__).parent
+  packaged = package / '_gin'
+  return packaged if packaged.is_dir() else package.parent / 'gin'
+
+
+def configure(
+  flags: argparse.Namespace,
+  *,
+  root: Callable[..., Any],
+  supplied: Collection[str] = (),
+) -> Callable[..., Any]:
+  """Parses the gin flags and gives back `root` with its parameters bound.
+
+  Args:
+    flags: Parsed by a `flags.Parser` with gin flags.
+    root: The function or class that the verb calls, as gin files name it.
+    supplied: Arguments that the verb passes itself.
+
+  Raises:
+    UsageError: One line, with the place, and the nearest name where it helps.
+  """
+  gin.clear_config()
+  folders = ['', *flags.gin_search_paths, str(gin_directory())]
+  # Gin has no public way to set these, only to lengthen them. Its other reader
+  # takes paths for Python packages, and logs an error for each that is none.
+  gin_config._LOCATION_PREFIXES[:] = folders
+  gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
+  try:
+    gin.parse_config_files_and_bindings(flags.gin_file, flags.gin_bindings)
+    configured = gin.get_configurable(root)
+  # Gin raises a dozen types, NameError and SyntaxError among them.
+  except Exception as error:
+    raise UsageError(gin_errors.explain(error, folders=folders)) from error
+  reached = _reach(root, supplied=supplied)
+  _require_read(reached, bindings=flags.gin_bindings)
+  return configured
+
+
+def operative_config() -> str:
+  """What took effect so far, defaults included, as a gin file to run again."""
+  return gin.operative_config_str()
+
+
+def _reach(
+  root: Callable[..., Any], *, supplied: Collection[str]
+) -> set[tuple[str, str]]:
+  """(scope, selector) of every callable that a call of `root` may make."""
+  reached = set()
+  waiting = [('', gin_config._inverse_lookup(root).selector, supplied)]
+  while waiting:
+    scope, selector, given = waiting.pop()
+    if (scope, selector) in reached:
+      continue
+    bound = gin.get_bindings('/'.join(filter(None, (scope, selector))), False)
+    if given is not None:
+      _require_bound(scope, selector, {*bound, *given})
+    reached.add((scope, selector))
+    for reference in gin_config.iterate_references(bound):
+      waiting.append(
+        (
+          '/'.join(reference.scopes) or scope,
+          reference.configurable.selector,
+          # Gin calls `@name()` without arguments; `@name` is called by code.
+          () if reference.evaluate else None,
+        )
+      )
+  return reached
+
+
+def _require_bound(scope: str, selector: str, names: Collection[str]) -> None:
+  """Raises if gin would call `selector` without an argument that it needs."""
+  wrapped = gin_config._REGISTRY[selector].wrapped
+  missing = [
+    parameter.name
+    for parameter in inspect.signature(wrapped).parameters.values()
+    if parameter.default is parameter.empty
+    and parameter.kind
+    in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    and parameter.name not in names
+  ]
+  if missing:
+    name = '/'.join(filter(None, (scope, selector)))
+    raise UsageError(
+      f'nothing binds {", ".join(f"{name}.{arg}" for arg in missing)}.'
+    )
+
+
+def _require_read(
+  reached: set[tuple[str, str]], *, bindings: Sequence[str]
+) -> None:
+  """Raises for a macro, a scope or a flag that the run would pass over."""
+  macros = {scope for scope, selector in reached if selector == _MACRO}
+  scopes = {scope for scope, selector in reached if selector != _MACRO}
+  for scope, selector in gin_config._CONFIG:
+    if selector == _MACRO and scope not in macros:
+      raise UsageError(
+        f'nothing reads the macro {scope}{nearest(scope, macros)}'
+      )
+    if selector != _MACRO and not _is_within(scope, scopes | macros):
+      raise UsageError(
+        f'nothing runs in the scope {scope!r}{nearest(scope, scopes - {""})}'
+      )
+  for binding in bindings:
+    key = binding.split('=')[0].strip()
+    scope, name, parameter = config_parser.parse_binding_key(key)
+    if not parameter:
+      continue
+    selector = gin_config._REGISTRY.get_match(name).selector
+    if not _is_within(scope, {s for s, reach in reached if reach == selector}):
+      raise UsageError(f'--gin.{key}: this run does not use {name}.')
+
+
+def _is_within(scope: str, reached: Collection[str]) -> bool:
+  """Whether a binding in `scope` is read from one of the `reached` scopes."""
+  return (
+    not scope
+    and bool(reached)
+    or any(f'{other}/'.startswith(f'{scope}/') for other in reached)
+  )
