@@ -6,7 +6,7 @@ always the *global* batch: sharding is the trainer's business.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ TOKENS = 'tokens'  # int32 [batch, length]
 LOSS_MASK = 'loss_mask'  # bool [batch, length], True where a loss is taken
 
 
+@runtime_checkable
 class BatchSource(Protocol):
   """Host batches in an order that is a pure function of (seed, position).
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -67,6 +67,7 @@ class Clip:
       )
 
 
+@runtime_checkable
 class ClipSource(Protocol):
   """A data set. Picklable; see the module's docstring."""
 
