@@ -14,7 +14,6 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from musiclm_jax.array_types import Variables
 
@@ -28,8 +27,9 @@ class WeightedMean:
     weight: Sum of the weights.
   """
 
-  total: Float[Array, '']
-  weight: Float[Array, '']
+  # Not typed as arrays: the same tree also holds shapes and shardings.
+  total: Any
+  weight: Any
 
   @classmethod
   def of(
@@ -85,7 +85,7 @@ class Evaluation:
   """
 
   metrics: Mapping[str, WeightedMean]
-  waveforms: Mapping[str, jax.Array] = flax.struct.field(default_factory=dict)
+  waveforms: Mapping[str, Any] = flax.struct.field(default_factory=dict)
 
 
 def accumulation_dtype(dtype: Any) -> jnp.dtype:

@@ -11,7 +11,7 @@ but 'params' is a statistic that takes no gradient.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -19,6 +19,7 @@ from musiclm_jax.array_types import Batch, PRNGKey, Variables, Waveform
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
 
 
+@runtime_checkable
 class Objective(Protocol):
   """A model that is trained by descending one loss.
 
@@ -55,6 +56,7 @@ class Objective(Protocol):
     ...
 
 
+@runtime_checkable
 class Generated(Protocol):
   """What a generator made of a batch; a dataclass that is a pytree.
 
@@ -71,6 +73,7 @@ class Generated(Protocol):
   updates: Variables
 
 
+@runtime_checkable
 class AdversarialObjective(Protocol):
   """A generator and a discriminator that share their forward passes.
 

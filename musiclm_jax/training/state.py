@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that a training run carries from step to step, and how it moves on.
+
+One dataclass serves the plain and the adversarial trainer: for the latter,
+`params`, `collections` and `opt_state` are dictionaries of 'generator' and
+'discriminator'. What is not in here does not survive a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from musiclm_jax.array_types import Batch, PRNGKey, Variables
+from musiclm_jax.metrics import Evaluation, WeightedMean
+
+
+@flax.struct.dataclass
+class TrainState:
+  """The state of a run: a pytree of arrays, so it is saved as it is.
+
+  Attributes:
+    step: Batches consumed, skipped ones included: the data position.
+    num_skipped: Steps whose loss or gradient was not finite.
+    num_skipped_in_a_row: Of these, the ones since the last good step.
+    seed: Every key of the run follows from it and from `step`.
+    params: What takes gradients.
+    collections: The other Linen collections, codebook statistics for one.
+    opt_state: Of the optimizer, or of both.
+    averaged: Moving average of the variables that are published and
+      evaluated (of the generator, where there are two players), or `None`.
+  """
+
+  # Not typed as arrays: the same tree also holds shapes and shardings.
+  step: Any  # int32 []
+  num_skipped: Any  # int32 []
+  num_skipped_in_a_row: Any  # int32 []
+  seed: Any  # uint32 []
+  params: Any
+  collections: Any
+  opt_state: Any
+  averaged: Variables | None
+
+  def step_key(self) -> PRNGKey:
+    """The key of this step; a resumed run therefore repeats the original."""
+    return jax.random.fold_in(_key(self.seed, stream=1), self.step)
+
+  def evaluation_key(self) -> PRNGKey:
+    """The key of every evaluation."""
+    return _key(self.seed, stream=2)
+
+
+@runtime_checkable
+class Trainable(Protocol):
+  """What the loop drives: a state's beginning, its step, its fruits."""
+
+  def init(self, seed: int, batch: Batch) -> TrainState:
+    """The first state; variables are boxed with their logical axes."""
+    ...
+
+  def train_step(
+    self, state: TrainState, batch: Batch
+  ) -> tuple[TrainState, Mapping[str, WeightedMean]]: ...
+
+  def evaluate(self, state: TrainState, batch: Batch) -> Evaluation: ...
+
+  def bundle(self, state: TrainState) -> Any: ...
+
+
+def init_key(seed: int) -> PRNGKey:
+  return _key(jnp.asarray(seed, jnp.uint32), stream=0)
+
+
+def first_state(
+  seed: int,
+  *,
+  params: Any,
+  collections: Any,
+  opt_state: Any,
+  averaged: Variables | None,
+) -> TrainState:
+  zero = jnp.zeros((), jnp.int32)
+  return TrainState(
+    step=zero,
+    num_skipped=zero,
+    num_skipped_in_a_row=zero,
+    seed=jnp.asarray(seed, jnp.uint32),
+    params=params,
+    collections=collections,
+    opt_state=opt_state,
+    averaged=averaged,
+  )
+
+
+def split_variables(variables: Variables) -> tuple[Any, Variables]:
+  """(params, the other collections)."""
+  others = {k: v for k, v in variables.items() if k != 'params'}
+  return variables['params'], others
+
+
+def merge_updates(collections: Variables, updates: Variables) -> Variables:
+  """`collections` with the new ones of a step in their places.
+
+  Raises:
+    ValueError: If an update is not of the structure that `init` made, for such
+      a state could not be saved and restored.
+  """
+  merged = {**collections, **updates}
+  if jax.tree.structure(merged) != jax.tree.structure(collections):
+    raise ValueError(
+      'The updates of a step must be whole collections, of the structure that'
+      f' `init` made. Wanted: {jax.tree.structure(collections)}. Got:'
+      f' {jax.tree.structure(merged)}.'
+    )
+  return merged
+
+
+def advance(
+  state: TrainState,
+  *,
+  finite: Bool[Array, ''],
+  params: Any,
+  collections: Any,
+  opt_state: Any,
+  averaged: Variables | None,
+) -> TrainState:
+  """The next state; where not `finite`, only step and counters move."""
+
+  def keep_if_finite(new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+  skipped = jnp.where(finite, 0, 1)
+  return TrainState(
+    step=state.step + 1,
+    num_skipped=state.num_skipped + skipped,
+    num_skipped_in_a_row=(state.num_skipped_in_a_row + skipped) * skipped,
+    seed=state.seed,
+    params=keep_if_finite(params, state.params),
+    collections=keep_if_finite(collections, state.collections),
+    opt_state=keep_if_finite(opt_state, state.opt_state),
+    averaged=keep_if_finite(averaged, state.averaged),
+  )
+
+
+def moving_average(
+  state: TrainState, variables: Variables, *, decay: float | None
+) -> Variables | None:
+  """The average after `variables` have been added to it.
+
+  The decay rises as (1 + n) / (10 + n) with the number n of good steps up to
+  `decay`, so that a short run does not publish its random start. Codebooks are
+  averaged with the weights that feed them; counts and flags are copied.
+  """
+  if decay is None:
+    return None
+  num_good = (state.step - state.num_skipped).astype(jnp.float32)
+  decay_now = jnp.minimum(decay, (1 + num_good) / (10 + num_good))
+
+  def average(old: jax.Array, new: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(new.dtype, jnp.floating):
+      return new
+    return old + (new - old) * (1 - decay_now).astype(new.dtype)
+
+  return jax.tree.map(average, state.averaged, variables)
+
+
+def all_finite(*trees: Any) -> Bool[Array, '']:
+  """Whether every floating-point number in `trees` is finite."""
+  leaves = [
+    jnp.all(jnp.isfinite(leaf))
+    for leaf in jax.tree.leaves(trees)
+    if jnp.issubdtype(leaf.dtype, jnp.floating)
+  ]
+  return jnp.all(jnp.stack(leaves))
+
+
+def _key(seed: jax.Array, *, stream: int) -> PRNGKey:
+  return jax.random.fold_in(jax.random.key(seed), stream)
