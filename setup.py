@@ -23,6 +23,7 @@ CORE = [
   'jax>=0.10',
   'jaxtyping',
   'matplotlib',
+  'ml_dtypes',
   'numpy',
   'optax',
   'orbax-checkpoint',
