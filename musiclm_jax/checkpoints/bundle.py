@@ -107,9 +107,15 @@ def publish(
   if not weights:
     raise ValueError(f'There are no weights to publish in {directory}.')
   fingerprint = fingerprints.fingerprint(weights, config=config)
-  if _is_first_process():
-    model = _model_json(contents, config=config, fingerprint=fingerprint)
+  model = _model_json(contents, config=config, fingerprint=fingerprint)
+  # Here, so that reading a bundle needs no JAX.
+  import jax
+  from jax.experimental import multihost_utils
+
+  if jax.process_index() == 0:
     _write(directory, model=model, weights=weights, gin_config=gin_config)
+  if jax.process_count() > 1:  # Nobody may load it before it is written.
+    multihost_utils.sync_global_devices(f'published {directory}')
   return fingerprint
 
 
@@ -274,17 +280,11 @@ def _to_host(leaf: Any) -> np.ndarray:
   if hasattr(leaf, 'unbox'):  # Linen's box of logical axis names.
     leaf = leaf.unbox()
   if not getattr(leaf, 'is_fully_addressable', True):
-    from jax.experimental import multihost_utils  # Only runs that span hosts.
+    from jax.experimental import multihost_utils
 
     leaf = multihost_utils.process_allgather(leaf, tiled=True)
   # safetensors writes the memory as it lies, so strides must be in order.
   return np.asarray(leaf, order='C')
-
-
-def _is_first_process() -> bool:
-  import jax  # Here, so that reading a bundle needs no JAX.
-
-  return jax.process_index() == 0
 
 
 def _stream(fields: dict[str, Any] | None) -> TokenStream | None:

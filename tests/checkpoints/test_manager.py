@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints come back bit for bit, or say in a line why not."""
 
+import os
 import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
 
 import flax.struct
 import jax
@@ -300,3 +306,99 @@ def test_resume_comes_before_warm_start_and_warm_start_before_scratch(tmp_path):
   assert (warm.step, warm.position) == (0, 0)
   assert_equal_bit_for_bit(resumed.state, make_state(3))
   assert (resumed.step, resumed.position) == (3, POSITION)
+
+
+# Saves a state that takes long enough to write, again and again.
+ENDLESS_SAVER = """
+import sys
+import jax.numpy as jnp
+from musiclm_jax.checkpoints.manager import CheckpointManager
+with CheckpointManager(sys.argv[1], keep=2) as checkpoints:
+  for step in range(1 + (checkpoints.latest_step or 0), 10**6):
+    state = {'w': jnp.full((1009, 4001), float(step))}
+    checkpoints.save(step, state, position=step)
+    print(step, flush=True)
+"""
+
+
+def run_python(code, *arguments):
+  environment = os.environ | {
+    'PYTHONPATH': os.getcwd(),
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+  }
+  return subprocess.Popen(
+    [sys.executable, '-c', code, *map(str, arguments)],
+    env=environment,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_of_a_save_a_whole_checkpoint_is_left(tmp_path):
+  draw = np.random.default_rng(0)
+  unfinished, last_step = 0, 0
+  for _ in range(5):
+    saver = run_python(ENDLESS_SAVER, tmp_path)
+    for _ in range(3):  # Two saves are done when the third has begun.
+      assert saver.stdout.readline()
+    time.sleep(draw.uniform(0, 0.1))
+    saver.send_signal(signal.SIGKILL)
+    saver.wait()
+    unfinished += any(not path.name.isdigit() for path in tmp_path.iterdir())
+    with CheckpointManager(tmp_path) as checkpoints:
+      shapes = {'w': jax.ShapeDtypeStruct((1009, 4001), jnp.float32)}
+      restored = checkpoints.restore(shapes)
+    assert restored.step == restored.position > last_step
+    last_step = restored.step
+    np.testing.assert_array_equal(restored.state['w'], restored.step)
+  assert unfinished  # At least one kill did fall into a save.
+
+
+ONE_OF_SEVERAL = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.checkpoints.manager import CheckpointManager
+directory, port, index = sys.argv[1:]
+jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(index))
+mesh = jax.make_mesh((2, 2), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2)
+place = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
+whole = np.arange(8 * 16, dtype=np.float32).reshape(8, 16)
+put = lambda sharding: jax.make_array_from_callback(
+    whole.shape, sharding, lambda i: whole[i])
+state = {'w': put(place('data', 'fsdp'))}
+with CheckpointManager(directory, best_metric='loss') as checkpoints:
+  for step in (1, 2):
+    checkpoints.save(step, state, position=step, metrics={'loss': step})
+  checkpoints.wait()
+with CheckpointManager(directory) as checkpoints:
+  assert checkpoints.latest_step == 2
+  for sharding in (place('data', 'fsdp'), place('fsdp', 'data'), place()):
+    shape = jax.ShapeDtypeStruct(whole.shape, whole.dtype, sharding=sharding)
+    got = checkpoints.restore({'w': shape}).state['w']
+    assert got.sharding == sharding
+    for shard in got.addressable_shards:
+      np.testing.assert_array_equal(shard.data, whole[shard.index])
+contents = bundle.BundleContents(
+    kind='codec', config=None, weights=state, stream_out=None)
+published = bundle.publish(directory + '/model', contents)
+loaded = bundle.load(directory + '/model')
+assert loaded.fingerprint == published
+np.testing.assert_array_equal(loaded.weights['w'], whole)
+print('passed')
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_save_restore_and_publish_together(tmp_path):
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  processes = [
+    run_python(ONE_OF_SEVERAL, tmp_path, port, index) for index in range(2)
+  ]
+  for process in processes:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and 'passed' in output
