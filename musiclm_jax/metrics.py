@@ -15,7 +15,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from musiclm_jax.array_types import Variables
+from musiclm_jax.array_types import Array, Variables
 
 
 @flax.struct.dataclass
@@ -33,7 +33,7 @@ class WeightedMean:
 
   @classmethod
   def of(
-    cls, values: jax.Array | float, weights: jax.Array | float | None = None
+    cls, values: Array | float, weights: Array | float | None = None
   ) -> WeightedMean:
     """Sums `values`; `weights` (or a mask) broadcasts to them, 1 if left out."""
     values = jnp.asarray(values)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimizers and learning-rate schedules, as plain functions for gin to call.
+
+Each optimizer clips the gradient by its global norm first, if told to. A
+schedule maps the number of updates made so far to a learning rate; a step that
+was skipped makes no update, so it does not move the schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Schedule = Callable[[Any], jax.Array]
+
+
+def constant(*, learning_rate: float, warmup_steps: int = 0) -> Schedule:
+  """Rises in a line over the warm-up, then stays."""
+  return lambda count: learning_rate * _warmup(count, warmup_steps)
+
+
+def inverse_square_root(*, learning_rate: float, warmup_steps: int) -> Schedule:
+  """Rises in a line to `learning_rate`, then falls as 1 / √count.
+
+  T5 (Raffel et al., 2020), section 3.1.2, has the same fall and holds the peak
+  over the warm-up instead.
+  """
+
+  def schedule(count: Any) -> jax.Array:
+    fall = jnp.sqrt(warmup_steps / jnp.maximum(count + 1, warmup_steps))
+    return learning_rate * _warmup(count, warmup_steps) * fall
+
+  return schedule
+
+
+def cosine(
+  *,
+  learning_rate: float,
+  num_steps: int,
+  warmup_steps: int = 0,
+  final_share: float = 0.0,
+) -> Schedule:
+  """Rises in a line, then falls along half a cosine.
+
+  SGDR (Loshchilov and Hutter, 2017), equation 5, without restarts.
+
+  Args:
+    learning_rate: The peak.
+    num_steps: Updates at whose end the fall is done, warm-up included.
+    warmup_steps: Updates over which the rate rises.
+    final_share: What is left of the peak at the end.
+  """
+  if num_steps <= warmup_steps:
+    raise ValueError(
+      f'A cosine over {num_steps} steps cannot follow a warm-up of'
+      f' {warmup_steps}; num_steps counts both.'
+    )
+
+  def schedule(count: Any) -> jax.Array:
+    done = (count - warmup_steps) / (num_steps - warmup_steps)
+    fall = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0, 1)))
+    share = final_share + (1 - final_share) * fall
+    return learning_rate * _warmup(count, warmup_steps) * share
+
+  return schedule
+
+
+def adam(
+  *,
+  learning_rate: float | Schedule,
+  betas: tuple[float, float] = (0.9, 0.999),
+  epsilon: float = 1e-8,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """Adam (Kingma and Ba, 2015)."""
+  first, second = betas
+  return _clipped(
+    optax.adam(learning_rate, b1=first, b2=second, eps=epsilon), clip_norm
+  )
+
+
+def adamw(
+  *,
+  learning_rate: float | Schedule,
+  betas: tuple[float, float] = (0.9, 0.999),
+  epsilon: float = 1e-8,
+  weight_decay: float = 0.01,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """AdamW (Loshchilov and Hutter, 2019); biases and gains do not decay."""
+  first, second = betas
+  return _clipped(
+    optax.adamw(
+      learning_rate,
+      b1=first,
+      b2=second,
+      eps=epsilon,
+      weight_decay=weight_decay,
+      mask=_has_two_dimensions,
+    ),
+    clip_norm,
+  )
+
+
+def adafactor(
+  *,
+  learning_rate: float | Schedule,
+  decay_rate: float = 0.8,
+  multiply_by_parameter_scale: bool = True,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """Adafactor (Shazeer and Stern, 2018), without momentum."""
+  return _clipped(
+    optax.adafactor(
+      learning_rate,
+      decay_rate=decay_rate,
+      multiply_by_parameter_scale=multiply_by_parameter_scale,
+    ),
+    clip_norm,
+  )
+
+
+def _clipped(
+  optimizer: optax.GradientTransformation, clip_norm: float | None
+) -> optax.GradientTransformation:
+  if clip_norm is None:
+    return optimizer
+  if clip_norm <= 0:
+    raise ValueError(
+      f'clip_norm is {clip_norm}; above 0, or None for no limit.'
+    )
+  return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def _warmup(count: Any, warmup_steps: int) -> jax.Array:
+  """1 / warmup_steps at the first update, 1 from the last of the warm-up on."""
+  return jnp.minimum(1.0, (count + 1) / max(warmup_steps, 1))
+
+
+def _has_two_dimensions(params: Any) -> Any:
+  return jax.tree.map(lambda param: param.ndim > 1, params)
