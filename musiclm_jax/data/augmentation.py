@@ -33,8 +33,8 @@ class RandomGain:
     high_db: Largest gain; never so much that the crop exceeds full scale.
   """
 
-  low_db: float
-  high_db: float
+  low_db: int | float
+  high_db: int | float
 
   def __post_init__(self):
     if self.low_db > self.high_db:

@@ -242,12 +242,11 @@ class _OpenFiles:
   def read(self, path: pathlib.Path, records: range) -> list[bytes]:
     try:
       reader, lock = self._reader(path)
+      # A file that was cut has lost its footer, and passes for an empty one.
+      if records.stop > reader.num_records():
+        raise IndexError(f'it seems to hold {reader.num_records()}')
       with lock:
-        found = reader.read(list(records))
-      # A file that was cut has lost its footer, and reads as an empty one.
-      if len(found) < len(records):
-        raise IndexError(f'it holds {reader.num_records()}')
-      return found
+        return reader.read(list(records))
     except (IndexError, RuntimeError, ValueError) as error:
       raise ValueError(
         f'{path} is damaged: records {records.start} to {records.stop} cannot'

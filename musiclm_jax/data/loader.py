@@ -16,15 +16,13 @@ import functools
 import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 from absl import logging
 
 from musiclm_jax import batches as batches_lib
 from musiclm_jax.data import corpus as corpus_lib
-from musiclm_jax.data import order
-from musiclm_jax.data import prefetch
+from musiclm_jax.data import order, prefetch
 from musiclm_jax.data.augmentation import Augmentation
 
 Batch = dict[str, np.ndarray]
@@ -49,10 +47,10 @@ class AudioBatches:
     corpus_dir: str | pathlib.Path,
     *,
     split: str,
-    window_seconds: float,
+    window_seconds: int | float,
     batch_size: int,
     seed: int = 0,
-    crops: Literal['random', 'fixed'] = 'random',
+    crops: str = 'random',
     sample_rate_hz: int | None = None,
     augmentations: Sequence[Augmentation] = (),
   ):
@@ -159,7 +157,6 @@ class AudioBatches:
   def _locate(self, numbers: np.ndarray) -> list[tuple[int | None, float]]:
     """Clip (None beyond the last) and place of its crop, 0 start to 1 end."""
     if not self._random:
-      # Half of an odd slack rounds down.
       return [
         (int(self._clips[n]) if n < self.num_clips else None, 0.5)
         for n in numbers
@@ -187,7 +184,7 @@ class Mixture:
     self,
     parts: Sequence[AudioBatches],
     *,
-    weights: Sequence[float],
+    weights: Sequence[int | float],
     seed: int = 0,
   ):
     """Takes parts that agree on everything but their corpus.
@@ -261,7 +258,7 @@ def _batches(
   )
 
 
-def _whole_samples(seconds: float, sample_rate_hz: int) -> int:
+def _whole_samples(seconds: int | float, sample_rate_hz: int) -> int:
   samples = fractions.Fraction(str(seconds)) * sample_rate_hz
   if samples.denominator != 1 or samples < 1:
     raise ValueError(

@@ -10,8 +10,7 @@ import time
 
 import numpy as np
 
-from musiclm_jax.data import sources
-from musiclm_jax.data import writer
+from musiclm_jax.data import sources, writer
 
 RATE_HZ = 1009
 
