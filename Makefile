@@ -4,10 +4,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# Programs that XLA compiled are kept, for the workers and for the next run.
-export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
-
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
 
 .PHONY: demo test test-slow lint clean

@@ -2,13 +2,30 @@
 """Strict JAX on eight virtual CPU devices, for every test."""
 
 import os
+import pathlib
 
-# Before the first import of jax: a backend reads it once.
+# Before the first import of jax: a backend reads these once.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 )
+# Compiled programs are shared by the workers, by the processes that tests
+# start, and by the next run.
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  str(pathlib.Path(__file__).parents[1] / '.cache' / 'jax'),
+)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Skips tests of accelerators where there is none."""
+  skip = pytest.mark.skip(reason='needs a GPU or TPU')
+  for item in items:
+    if 'accelerator' in item.keywords and jax.default_backend() == 'cpu':
+      item.add_marker(skip)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from launch import local_pod
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+TELL = """
+import json, os, pathlib
+names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+told = {name: os.environ[name] for name in (*names, 'XLA_FLAGS')}
+path = pathlib.Path(%r) / os.environ['JAX_PROCESS_ID']
+path.write_text(json.dumps(told))
+"""
+
+ONE_FAILS = """
+import os, sys, time
+if os.environ['JAX_PROCESS_ID'] == '1':
+  sys.exit(7)
+time.sleep(60)
+"""
+
+SUM_OVER_THE_POD = """
+import os
+import jax
+from musiclm_jax.cli import train
+train.join_processes()
+import numpy as np
+from jax.experimental import multihost_utils
+index = jax.process_index()
+got = multihost_utils.process_allgather(np.array(index + 1))
+assert got.tolist() == [1, 2], got
+assert jax.device_count() == 6 and jax.local_device_count() == 3
+"""
+
+
+def test_every_process_is_told_who_it_is_and_where_the_first_one_is(tmp_path):
+  command = [sys.executable, '-c', TELL % str(tmp_path)]
+  assert local_pod.run(command, processes=3, devices_per_process=5) == 0
+  told = [json.loads((tmp_path / str(i)).read_text()) for i in range(3)]
+  assert [each['JAX_PROCESS_ID'] for each in told] == ['0', '1', '2']
+  assert {each['JAX_NUM_PROCESSES'] for each in told} == {'3'}
+  addresses = {each['JAX_COORDINATOR_ADDRESS'] for each in told}
+  assert len(addresses) == 1
+  assert addresses.pop().startswith('127.0.0.1:')
+  assert told[0]['XLA_FLAGS'].endswith('device_count=5')
+
+
+def test_when_one_process_fails_the_others_are_ended_with_a_message(capfd):
+  start = time.monotonic()
+  command = [sys.executable, '-c', ONE_FAILS]
+  assert local_pod.run(command, processes=3, devices_per_process=1) == 7
+  assert time.monotonic() - start < 30
+  message = 'process 1 of 3 ended with status 7; the others are ended.'
+  assert message in capfd.readouterr().err
+
+
+def test_a_verb_is_run_with_its_own_flags():
+  done = subprocess.run(
+    [sys.executable, 'launch/local_pod.py', '--processes=2', '--']
+    + ['train', '--gin_file=nowhere.gin'],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert "there is no gin file 'nowhere.gin'" in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_processes_find_one_another():
+  command = [sys.executable, '-c', SUM_OVER_THE_POD]
+  assert local_pod.run(command, processes=2, devices_per_process=3) == 0
