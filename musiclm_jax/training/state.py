@@ -44,7 +44,7 @@ class TrainState:
   params: Any
   collections: Any
   opt_state: Any
-  averaged: Variables | None
+  averaged: Any  # Variables or None
 
   def step_key(self) -> PRNGKey:
     """The key of this step; a resumed run therefore repeats the original."""
