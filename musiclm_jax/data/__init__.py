@@ -1,1 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+"""FILES → BATCHES: the only home of TensorFlow, TFDS and SeqIO.
+
+tasks/        one data set a file: each is a ClipSource
+sources       what a data set is: clips by name, and how to load one
+writer        clip source → corpus on disk (shards: one shard; progress: the bar)
+corpus        a corpus on disk, read by clip and sample
+order         which example comes when: a function, without state
+loader        corpus → batches (prefetch: made ahead; augmentation)
+seqio_tasks   the same examples as SeqIO tasks (converters: their features)
+tfds_builder  a clip source as a TFDS data set, for the builders in data/
+
+Training needs none of the last two, and no TensorFlow.
+"""

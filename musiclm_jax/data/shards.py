@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
-import soxr
 from array_record.python import array_record_module
 
+from musiclm_jax.audio import resample
 from musiclm_jax.data import corpus
 from musiclm_jax.data.sources import Clip, ClipRef, ClipSource, RejectedClip
 
@@ -126,10 +126,9 @@ def prepare(clip: Clip, *, settings: ShardSettings) -> Prepared:
     raise RejectedClip(
       'too short', f'{seconds:.3f} s of at least {settings.min_seconds:g} s'
     )
-  if clip.sample_rate_hz != settings.sample_rate_hz:
-    waveform = soxr.resample(
-      waveform, clip.sample_rate_hz, settings.sample_rate_hz
-    )
+  waveform = resample.resample(
+    waveform, from_hz=clip.sample_rate_hz, to_hz=settings.sample_rate_hz
+  )
   peak = float(np.max(np.abs(waveform)))
   if peak < 10 ** (settings.silence_dbfs / 20):
     raise RejectedClip(
