@@ -1,1 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+"""How good it is: one metric a file, and reports over held-out clips.
+
+`mel_distance`, `si_sdr`, `visqol`: one figure for a clip and its copy.
+`opus`: the baseline codec, its bytes counted. `alignment`: a delay taken out.
+`codec`: a codec beside Opus, level by level. `bootstrap`: intervals of means.
+`report`, `pictures`: the same as tables, JSON and spectrograms.
+"""
