@@ -279,6 +279,8 @@ def _with_history(
   module: nn.Module, inputs: Float[Array, 'batch time channels'], length: int
 ) -> Float[Array, 'batch extended channels']:
   """The inputs after the `length` steps before them, silence at the start."""
+  if length == 0:
+    return inputs
   batch, _, channels = inputs.shape
   silence = jnp.zeros((batch, length, channels), inputs.dtype)
   if module.is_initializing() or not module.is_mutable_collection(HISTORY):
