@@ -59,7 +59,7 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
     importlib.import_module(f'musiclm_jax.cli.{verb}').main(argv)
     sys.stdout.flush()
   except KeyboardInterrupt:
-    sys.exit(_fail(verb, 'interrupted.', code=130))
+    _fail(verb, 'interrupted.', code=130)
   except BrokenPipeError:
     # The reader has gone (`| head`). Python would complain again at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -68,7 +68,10 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
     if show_traceback:
       traceback.print_exc()
     code = 2 if isinstance(error, flags.UsageError) else 1
-    sys.exit(_fail(verb, describe(error), code=code))
+    _fail(verb, describe(error), code=code)
+  except Exception as error:
+    traceback.print_exc()
+    _fail(verb, f'{type(error).__name__}, a defect of this program.', code=1)
   sys.exit(0)
 
 
@@ -98,6 +101,9 @@ def _extra_with(module: str) -> str:
   return ', which is not installed.'
 
 
-def _fail(verb: str, message: str, *, code: int) -> int:
-  print(f'musiclm {verb}: {message}', file=sys.stderr)
-  return code
+def _fail(verb: str, message: str, *, code: int) -> NoReturn:
+  print(f'musiclm {verb}: {message}', file=sys.stderr, flush=True)
+  if 'JAX_COORDINATOR_ADDRESS' in os.environ:
+    # At exit JAX waits for the other processes, and they wait for this one.
+    os._exit(code)
+  sys.exit(code)

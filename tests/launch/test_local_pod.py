@@ -41,6 +41,24 @@ assert jax.device_count() == 6 and jax.local_device_count() == 3
 """
 
 
+ONE_FAILS_AFTER_JOINING = """
+import sys, types
+from musiclm_jax.cli import main, train
+from jax.experimental import multihost_utils
+import jax
+
+def probe(argv):
+  train.join_processes()
+  if jax.process_index() == 1:
+    raise ValueError('out of luck.')
+  multihost_utils.sync_global_devices('never')
+
+sys.modules['musiclm_jax.cli.probe'] = types.SimpleNamespace(main=probe)
+main.verbs = lambda: {'probe': ''}
+main.run('probe')
+"""
+
+
 def test_every_process_is_told_who_it_is_and_where_the_first_one_is(tmp_path):
   command = [sys.executable, '-c', TELL % str(tmp_path)]
   assert local_pod.run(command, processes=3, devices_per_process=5) == 0
@@ -81,3 +99,15 @@ def test_a_verb_is_run_with_its_own_flags():
 def test_the_processes_find_one_another():
   command = [sys.executable, '-c', SUM_OVER_THE_POD]
   assert local_pod.run(command, processes=2, devices_per_process=3) == 0
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_does_not_wait_for_those_that_wait_for_it(capfd):
+  start = time.monotonic()
+  command = [sys.executable, '-c', ONE_FAILS_AFTER_JOINING]
+  assert local_pod.run(command, processes=2, devices_per_process=1) == 1
+  # Else it takes the 30 s after which the other gives up.
+  assert time.monotonic() - start < 25
+  err = capfd.readouterr().err
+  assert 'musiclm probe: out of luck.' in err
+  assert 'process 1 of 2 ended with status 1' in err
