@@ -27,6 +27,7 @@ CORE = [
   'numpy',
   'optax',
   'orbax-checkpoint',
+  'pyloudnorm',
   'rich',
   'safetensors',
   'scipy',
