@@ -19,6 +19,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+# Done, or asked to stop and saved: the others end by themselves.
+_ORDERLY = (os.EX_OK, os.EX_TEMPFAIL)
+
 # A process that waits in a collective for a dead one never sees SIGTERM.
 _GRACE_SECONDS = 10.0
 
@@ -37,7 +40,7 @@ def run(
   with _sigterm_goes_to(pod):
     while any(process.poll() is None for process in pod):
       for index, process in enumerate(pod):
-        if process.poll():
+        if process.poll() not in (None, *_ORDERLY):
           print(
             f'local_pod: process {index} of {processes} ended with status'
             f' {process.returncode}; the others are ended.',

@@ -80,6 +80,37 @@ def test_when_one_process_fails_the_others_are_ended_with_a_message(capfd):
   assert message in capfd.readouterr().err
 
 
+SAVES_SLOWLY = """
+import os, pathlib, signal, sys, time
+mark = pathlib.Path(%r) / os.environ['JAX_PROCESS_ID']
+
+def save(*_):
+  time.sleep(2 * int(os.environ['JAX_PROCESS_ID']))
+  mark.with_suffix('.saved').touch()
+  sys.exit(75)
+
+signal.signal(signal.SIGTERM, save)
+mark.touch()
+time.sleep(60)
+"""
+
+
+def test_a_pod_that_is_asked_to_stop_lets_every_process_save(tmp_path):
+  code = SAVES_SLOWLY % str(tmp_path)
+  start_pod = (
+    'import sys; from launch import local_pod;'
+    f' sys.exit(local_pod.run([sys.executable, "-c", {code!r}],'
+    ' processes=2, devices_per_process=1))'
+  )
+  pod = subprocess.Popen([sys.executable, '-c', start_pod], cwd=ROOT)
+  while not all((tmp_path / str(i)).exists() for i in range(2)):
+    assert pod.poll() is None
+    time.sleep(0.05)
+  pod.terminate()
+  assert pod.wait(30) == 75
+  assert all((tmp_path / f'{i}.saved').exists() for i in range(2))
+
+
 def test_a_verb_is_run_with_its_own_flags():
   done = subprocess.run(
     [sys.executable, 'launch/local_pod.py', '--processes=2', '--']
