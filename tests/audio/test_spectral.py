@@ -117,6 +117,45 @@ def test_product_with_the_dft_matrix_is_the_fft(size):
   )
 
 
+def spectrum_of(waveform):
+  return spectral.stft(waveform, window_samples=64, hop_samples=16)
+
+
+@pytest.mark.parametrize('platform', ['tpu', 'cuda'])
+def test_accelerators_multiply_and_do_not_call_an_fft(platform):
+  traced = jax.jit(spectrum_of).trace(jnp.zeros((8, 997)))
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert 'stablehlo.dot_general' in text and 'stablehlo.fft' not in text
+  assert 'stablehlo.fft' in traced.lower(lowering_platforms=('cpu',)).as_text()
+
+
+def test_product_with_the_dft_matrix_stays_on_its_device():
+  mesh = jax.make_mesh(
+    (8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  sharding = jax.NamedSharding(mesh, jax.P('data'))
+  compiled = (
+    jax.jit(spectral._dft, in_shardings=sharding, out_shardings=sharding)
+    .lower(jnp.zeros((8, 31, 64)))
+    .compile()
+    .as_text()
+  )
+  assert ' dot(' in compiled and 'all-gather' not in compiled
+
+
+def test_spectrum_is_the_same_over_a_mesh():
+  mesh = jax.make_mesh(
+    (8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  sharding = jax.NamedSharding(mesh, jax.P('data'))
+  waveform = jnp.asarray(noise(batch=8), jnp.float32)
+  np.testing.assert_allclose(
+    jax.jit(spectrum_of, in_shardings=sharding)(waveform),
+    jax.jit(spectrum_of)(waveform),
+    atol=1e-6,
+  )
+
+
 def test_stft_is_float64_under_x64_and_float32_from_bfloat16():
   sizes = {'window_samples': 64, 'hop_samples': 16}
   half = jnp.asarray(noise(), jnp.bfloat16)
