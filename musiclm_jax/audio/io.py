@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fractions
+import functools
 import math
 import os
 import pathlib
@@ -51,12 +52,19 @@ class AudioFileError(ValueError):
     path: The file.
     reason: One of 'missing', 'not_audio', 'damaged', 'empty', 'not_finite' and
       'not_written', for counting.
+    message: What is wrong with it, without its path.
   """
 
   def __init__(self, path: str | os.PathLike, *, reason: str, message: str):
     super().__init__(f'{os.fspath(path)}: {message}')
     self.path = os.fspath(path)
     self.reason = reason
+    self.message = message
+
+  def __reduce__(self):
+    # Worker processes send it back, which positional arguments only survive.
+    settings = {'reason': self.reason, 'message': self.message}
+    return functools.partial(AudioFileError, **settings), (self.path,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +72,8 @@ class Recording:
   """What was read.
 
   Attributes:
-    waveform: One channel, float32, in [-1, 1].
+    waveform: One channel, float32, in [-1, 1]; a file of floats, and a lossy
+      decoder, may go a little beyond.
     sample_rate_hz: Its rate.
   """
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import pickle
 import struct
 
 import numpy as np
@@ -139,6 +140,14 @@ def expect(path, reason, match, **settings):
 
 def test_missing_file_is_named(tmp_path):
   expect(tmp_path / 'none.wav', 'missing', 'No such file.*check the path')
+
+
+def test_error_comes_back_from_a_worker_process(tmp_path):
+  with pytest.raises(AudioFileError) as caught:
+    io.read(tmp_path / 'none.wav')
+  back = pickle.loads(pickle.dumps(caught.value))
+  assert str(back) == str(caught.value)
+  assert (back.path, back.reason) == (str(tmp_path / 'none.wav'), 'missing')
 
 
 def test_folder_is_not_a_file(tmp_path):
