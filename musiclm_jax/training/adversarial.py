@@ -65,7 +65,9 @@ class AdversarialTraining:
         GENERATOR: self.generator_optimizer.init(bare[GENERATOR]),
         DISCRIMINATOR: self.discriminator_optimizer.init(bare[DISCRIMINATOR]),
       },
-      averaged=None if self.ema_decay is None else players[GENERATOR],
+      averaged=train_state.averages_of(
+        players[GENERATOR], decay=self.ema_decay
+      ),
     )
 
   def train_step(
@@ -89,6 +91,17 @@ class AdversarialTraining:
     if state.averaged is not None:
       return state.averaged
     return {'params': state.params[GENERATOR], **state.collections[GENERATOR]}
+
+  def with_variables(
+    self, state: TrainState, variables: Variables
+  ) -> TrainState:
+    """The generator's, for a bundle has no discriminator."""
+    params, collections = train_state.split_variables(variables)
+    return state.replace(
+      params={**state.params, GENERATOR: params},
+      collections={GENERATOR: collections},
+      averaged=train_state.averages_of(variables, decay=self.ema_decay),
+    )
 
 
 def make_adversarial_train_step(

@@ -69,6 +69,16 @@ class Trainable(Protocol):
 
   def evaluate(self, state: TrainState, batch: Batch) -> Evaluation: ...
 
+  def published_variables(self, state: TrainState) -> Variables:
+    """Those that are evaluated and published."""
+    ...
+
+  def with_variables(
+    self, state: TrainState, variables: Variables
+  ) -> TrainState:
+    """A first state that begins with other `published_variables`."""
+    ...
+
   def bundle(self, state: TrainState) -> Any: ...
 
 
@@ -101,6 +111,13 @@ def split_variables(variables: Variables) -> tuple[Any, Variables]:
   """(params, the other collections)."""
   others = {k: v for k, v in variables.items() if k != 'params'}
   return variables['params'], others
+
+
+def averages_of(
+  variables: Variables, *, decay: float | None
+) -> Variables | None:
+  """The average of nothing but `variables`, in memory of its own."""
+  return None if decay is None else jax.tree.map(jnp.copy, variables)
 
 
 def merge_updates(collections: Variables, updates: Variables) -> Variables:

@@ -56,7 +56,7 @@ class Training:
       params=params,
       collections=collections,
       opt_state=self.optimizer.init(meta.unbox(params)),
-      averaged=None if self.ema_decay is None else variables,
+      averaged=train_state.averages_of(variables, decay=self.ema_decay),
     )
 
   def train_step(
@@ -80,6 +80,16 @@ class Training:
     if state.averaged is not None:
       return state.averaged
     return {'params': state.params, **state.collections}
+
+  def with_variables(
+    self, state: TrainState, variables: Variables
+  ) -> TrainState:
+    params, collections = train_state.split_variables(variables)
+    return state.replace(
+      params=params,
+      collections=collections,
+      averaged=train_state.averages_of(variables, decay=self.ema_decay),
+    )
 
 
 def make_train_step(

@@ -5,6 +5,8 @@ The sizes are multiples of eight, so that every mesh of eight devices divides
 them, and differ from each other.
 """
 
+import dataclasses
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 from musiclm_jax import axes, batches
+from musiclm_jax.checkpoints.bundle import BundleContents
 from musiclm_jax.layers.parameters import param
 from musiclm_jax.metrics import (
   Evaluation,
@@ -23,6 +26,19 @@ from musiclm_jax.metrics import (
 BATCH = 16
 SAMPLES = 24
 HIDDEN = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """What a bundle of a toy states."""
+
+  hidden: int = HIDDEN
+
+
+def contents(variables):
+  return BundleContents(
+    kind='toy', config=Config(), weights=variables, stream_out=None
+  )
 
 
 class Linear(nn.Module):
@@ -105,7 +121,7 @@ class Regression:
     return Evaluation(metrics=self.loss(variables, batch, key).metrics)
 
   def bundle(self, variables):
-    return variables
+    return contents(variables)
 
 
 class Reconstruction(Regression):
@@ -206,7 +222,7 @@ class Game:
     )
 
   def bundle(self, generator_variables):
-    return generator_variables
+    return contents(generator_variables)
 
 
 class Noise:

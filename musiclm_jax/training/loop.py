@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run: state and batches to a checkpoint, with everything beside it.
+
+The host keeps ahead of the device: while a step runs, the next batch is fetched
+and placed, and the metrics of earlier steps are read. The step is compiled once,
+before the first one, so that nothing can compile later.
+
+Batch number n makes step n + 1, whether or not that step is skipped, so a
+checkpoint needs one integer to find its place in the data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+from absl import logging
+
+from musiclm_jax.array_types import Batch
+from musiclm_jax.batches import BatchSource
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.checkpoints import warm_start as warm_starts
+from musiclm_jax.checkpoints.manager import CheckpointManager, resume_or_start
+from musiclm_jax.training.feed import Feed
+from musiclm_jax.training.hooks import Hook, Run
+from musiclm_jax.training.meter import Interval, Meter
+from musiclm_jax.training.metrics_writer import MetricsWriter
+from musiclm_jax.training.partitioning import Partitioner
+from musiclm_jax.training.preemption import EXIT_STOPPED, StopSignal
+from musiclm_jax.training.progress import Progress
+from musiclm_jax.training.state import Trainable, TrainState
+
+
+def train(
+  *,
+  model_dir: str,
+  training: Trainable,
+  batches: BatchSource,
+  num_steps: int,
+  save_every_steps: int,
+  partitioner: Partitioner | None = None,
+  hooks: Sequence[Hook] = (),
+  seed: int = 0,
+  warm_start: str | None = None,
+  log_every_steps: int = 10,
+  keep_checkpoints: int = 3,
+  best_metric: str | None = None,
+  best_mode: str = 'min',
+  max_skipped_in_a_row: int = 10,
+  gin_config: Callable[[], str] = str,
+) -> TrainState:
+  """Trains, or goes on training, and returns the last state.
+
+  Args:
+    model_dir: The run's folder: checkpoints, metrics, and the bundle.
+    training: What is trained: `step.Training` or `AdversarialTraining`.
+    batches: Endless training batches.
+    num_steps: Steps of the whole run, those before a restart included.
+    save_every_steps: When a checkpoint is saved; also at the end.
+    partitioner: The mesh; all devices along 'data' if left out.
+    hooks: Called between steps, in this order.
+    seed: Of initialisation and of every step's draws.
+    warm_start: A bundle whose weights a new run begins with.
+    log_every_steps: Steps that a logged figure is the mean of.
+    keep_checkpoints: The latest ones that stay.
+    best_metric: The best checkpoint by this held-out figure stays too.
+    best_mode: 'min' or 'max'.
+    max_skipped_in_a_row: As many steps that are not finite end the run.
+    gin_config: Gives the operative config, to keep it beside the model.
+
+  Raises:
+    SystemExit: With `preemption.EXIT_STOPPED`, after SIGTERM and a save.
+    FloatingPointError: Too many steps in a row were not finite.
+  """
+  directory = pathlib.Path(model_dir)
+  partitioner = partitioner or Partitioner()
+  first = jax.process_index() == 0
+  with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(StopSignal())
+    manager = stack.enter_context(
+      CheckpointManager(
+        directory / 'checkpoints',
+        keep=keep_checkpoints,
+        best_metric=best_metric,
+        best_mode=best_mode,
+      )
+    )
+    start = manager.latest_step or 0
+    feed = Feed(batches, partitioner=partitioner, start=start)
+    batch = feed.next()
+    state = _begin(
+      manager,
+      training=training,
+      partitioner=partitioner,
+      batch=batch,
+      seed=seed,
+      warm_start=warm_start,
+    )
+    run = Run(
+      model_dir=directory,
+      training=training,
+      partitioner=partitioner,
+      writer=stack.enter_context(
+        MetricsWriter(directory / 'metrics', resumed_step=start, active=first)
+      ),
+      gin_config=gin_config,
+      num_steps=num_steps,
+      step=start,
+      state=state,
+    )
+    loop = _Loop(
+      run=run,
+      feed=feed,
+      batch=batch,
+      hooks=tuple(hooks),
+      stop=stop,
+      manager=manager,
+      save_every_steps=save_every_steps,
+      meter=Meter(
+        num_skipped_in_a_row=int(state.num_skipped_in_a_row),
+        max_skipped_in_a_row=max_skipped_in_a_row,
+        log_every_steps=log_every_steps,
+      ),
+      progress=stack.enter_context(
+        Progress(num_steps=num_steps, start=start, active=first)
+      ),
+    )
+    del state  # The steps take its memory.
+    loop.run_steps()
+  if not run.finished:
+    logging.info('Stopped after step %d, as SIGTERM asked.', run.step)
+    raise SystemExit(EXIT_STOPPED)
+  return run.state
+
+
+def _begin(
+  manager: CheckpointManager,
+  *,
+  training: Trainable,
+  partitioner: Partitioner,
+  batch: Batch,
+  seed: int,
+  warm_start: str | None,
+) -> TrainState:
+  """The state to go on from, in place on the devices."""
+
+  def scratch() -> TrainState:
+    return partitioner.first_state(training, seed=seed, batch=batch)
+
+  def warm() -> TrainState:
+    loaded = bundle.load(warm_start)
+    state = scratch()
+    started = warm_starts.from_bundle(
+      training.published_variables(state), bundle=loaded
+    )
+    return training.with_variables(state, started.variables)
+
+  state = resume_or_start(
+    manager,
+    abstract_state=partitioner.abstract_state(training, seed=seed, batch=batch),
+    warm_start=None if warm_start is None else warm,
+    scratch=scratch,
+  ).state
+  if int(state.seed) != seed:
+    raise ValueError(
+      f'The run was begun with seed {int(state.seed)} and cannot go on with'
+      f' seed {seed}; give that seed, or another model_dir.'
+    )
+  return state
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Loop:
+  """The steps of a run, and what is done between them."""
+
+  run: Run
+  feed: Feed
+  batch: Batch
+  hooks: tuple[Hook, ...]
+  stop: StopSignal
+  manager: CheckpointManager
+  save_every_steps: int
+  meter: Meter
+  progress: Progress
+
+  def run_steps(self) -> None:
+    run, batch = self.run, self.batch
+    if run.finished:
+      self.progress.say(f'{run.model_dir} is trained to step {run.step}.')
+      self._between_steps()
+      return
+    train_step = self._compile()
+    self._keep_config()
+    while not (run.finished or run.stopping):
+      run.state, metrics = train_step(run.state, batch)
+      run.step += 1
+      run.stopping = self.stop.requested(run.step)
+      if not (run.finished or run.stopping):
+        batch = self.feed.next()
+        self.meter.wait(self.feed.seconds_waited)
+      self._show(self.meter.add(run.step, metrics))
+      self._between_steps()
+
+  def _compile(self) -> jax.stages.Compiled:
+    began = time.monotonic()
+    run = self.run
+    step = run.partitioner.partition_step(run.training, run.state)
+    compiled = step.lower(run.state, self.batch).compile()
+    self.progress.say(
+      f'compiled the step in {time.monotonic() - began:.1f} s;'
+      f' {num_parameters(run.state):,} parameters on'
+      f' {run.partitioner.mesh.size} devices'
+    )
+    return compiled
+
+  def _keep_config(self) -> None:
+    """For a run that is cut off: a bundle brings its own."""
+    text = self.run.gin_config()
+    if text and jax.process_index() == 0:
+      path = self.run.model_dir / bundle.CONFIG_GIN
+      path.write_text(text, encoding='utf-8')
+
+  def _between_steps(self) -> None:
+    """Hooks and the checkpoint, whichever are due."""
+    run = self.run
+    run.figures = {}
+    due = [hook for hook in self.hooks if hook.due(run)]
+    saves = run.stopping or run.every(self.save_every_steps)
+    if not due and not saves:
+      return
+    # Before anything is saved: a run that goes on from here must not lack the
+    # figures of the steps before.
+    ends = run.finished or run.stopping
+    self._show(self.meter.finish() if ends else self.meter.settle())
+    began = time.monotonic()
+    for hook in due:
+      hook(run)
+    if saves:
+      self.manager.save(
+        run.step, run.state, position=run.step, metrics=run.figures
+      )
+    self.meter.exclude(time.monotonic() - began)
+
+  def _show(self, intervals: list[Interval]) -> None:
+    for interval in intervals:
+      rate = interval.steps_per_second
+      speed = {'examples': rate * self.feed.batch_size}
+      if self.feed.audio_seconds is not None:
+        speed['audio_seconds'] = rate * self.feed.audio_seconds
+      figures = {f'train/{k}': v for k, v in interval.metrics.items()}
+      figures['speed/steps_per_second'] = rate
+      figures['speed/host_wait_share'] = interval.host_wait_share
+      for unit, value in speed.items():
+        figures[f'speed/{unit}_per_second'] = value
+      self.run.writer.scalars(interval.step, figures)
+      self.progress.interval(interval, speed)
+
+
+def num_parameters(state: TrainState) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(state.params))

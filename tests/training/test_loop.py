@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole runs in this process: resumed, stopped, refused, compiled once."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from musiclm_jax import batches
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.training import hooks, loop, metrics_writer, optimizers
+from musiclm_jax.training.adversarial import AdversarialTraining
+from musiclm_jax.training.partitioning import Partitioner
+from musiclm_jax.training.preemption import EXIT_STOPPED
+from musiclm_jax.training.step import Training
+from tests.training import toys
+
+MESH = Partitioner(data=2, fsdp=2, tensor=2)
+
+
+def plain():
+  return Training(
+    objective=toys.Reconstruction(noise=0.1),
+    optimizer=optimizers.adamw(learning_rate=0.01, clip_norm=1.0),
+    ema_decay=0.9,
+  )
+
+
+def adversarial():
+  return AdversarialTraining(
+    objective=toys.Game(noise=0.1),
+    generator_optimizer=optimizers.adam(learning_rate=0.01),
+    discriminator_optimizer=optimizers.adam(learning_rate=0.01),
+    ema_decay=0.9,
+  )
+
+
+def run(model_dir, training=None, **arguments):
+  arguments = {
+    'num_steps': 12,
+    'save_every_steps': 4,
+    'batches': toys.Noise(),
+    'log_every_steps': 1,
+    **arguments,
+  }
+  return loop.train(
+    model_dir=str(model_dir), training=training or plain(), **arguments
+  )
+
+
+def figures(model_dir):
+  """{(step, name): value} of a run, without those that depend on time."""
+  path = model_dir / 'metrics' / metrics_writer.FILE_NAME
+  return {
+    (line['step'], name): value
+    for line in metrics_writer.read(path)
+    for name, value in line.items()
+    if name not in ('step', 'seconds') and not name.startswith('speed/')
+  }
+
+
+class Do:
+  """A hook that calls a function after one step."""
+
+  def __init__(self, step, action):
+    self.step = step
+    self.action = action
+
+  def due(self, run):
+    return run.step == self.step
+
+  def __call__(self, run):
+    self.action()
+
+
+def sigterm():
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize('make', [plain, adversarial])
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, make):
+  held_out = [
+    hooks.Evaluate(toys.Noise(seed=1), every_steps=3, num_batches=2),
+  ]
+  whole = run(tmp_path / 'a', make(), hooks=held_out, partitioner=MESH)
+  # Stopped between two saves; the request is seen after the step that follows.
+  with pytest.raises(SystemExit) as stopped:
+    run(
+      tmp_path / 'b',
+      make(),
+      hooks=[*held_out, Do(6, sigterm)],
+      partitioner=MESH,
+    )
+  assert stopped.value.code == EXIT_STOPPED == 75
+  assert max(step for step, _ in figures(tmp_path / 'b')) == 7
+  resumed = run(tmp_path / 'b', make(), hooks=held_out, partitioner=MESH)
+
+  jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+  assert int(resumed.step) == 12
+  assert figures(tmp_path / 'a') == figures(tmp_path / 'b')
+  assert (
+    len(
+      {v for (_, n), v in figures(tmp_path / 'a').items() if n == 'train/loss'}
+    )
+    == 12
+  )
+
+
+def test_nothing_is_compiled_after_the_first_step(tmp_path):
+  compiled = []
+  counts = []
+
+  def listen(event, duration, **_):
+    if event == '/jax/core/compile/backend_compile_duration':
+      compiled.append(event)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    run(
+      tmp_path,
+      save_every_steps=100,
+      hooks=[
+        Do(step, lambda: counts.append(len(compiled))) for step in range(1, 12)
+      ],
+    )
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert len(counts) == 11
+  assert counts[0] == counts[-1] > 0
+
+
+def test_run_that_finished_is_published_and_not_trained_again(tmp_path):
+  state = run(tmp_path, hooks=[hooks.Publish()])
+  published = bundle.load(tmp_path)
+  np.testing.assert_array_equal(
+    published.weights['params']['encoder']['kernel'],
+    state.averaged['params']['encoder']['kernel'],
+  )
+
+  class Exploding(toys.Noise):
+    def batches(self, start, **rows):
+      yield next(super().batches(start, **rows))
+      raise AssertionError('A second batch was read.')
+
+  (tmp_path / bundle.MODEL_JSON).unlink()  # Killed just before it was written.
+  again = run(tmp_path, batches=Exploding(), hooks=[hooks.Publish()])
+  jax.tree.map(np.testing.assert_array_equal, state, again)
+  assert bundle.load(tmp_path).fingerprint == published.fingerprint
+
+
+def test_run_goes_on_when_more_steps_are_asked_for(tmp_path):
+  run(tmp_path / 'a', num_steps=5)
+  further = run(tmp_path / 'a', num_steps=12)
+  jax.tree.map(np.testing.assert_array_equal, further, run(tmp_path / 'b'))
+
+
+@pytest.mark.parametrize('make', [plain, adversarial])
+def test_warm_start_begins_with_the_weights_of_the_bundle(tmp_path, make):
+  run(tmp_path / 'old', make(), hooks=[hooks.Publish()])
+  wanted = bundle.load(tmp_path / 'old').weights
+  seen = []
+
+  class Look(Do):
+    def __call__(self, run):
+      seen.append(jax.device_get(run.training.published_variables(run.state)))
+
+  frozen = make()
+  for name in ('optimizer', 'generator_optimizer'):
+    if hasattr(frozen, name):
+      object.__setattr__(frozen, name, optimizers.adam(learning_rate=0.0))
+  run(
+    tmp_path / 'new',
+    frozen,
+    num_steps=1,
+    warm_start=str(tmp_path / 'old'),
+    hooks=[Look(1, None)],
+    seed=5,
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+    seen[0]['params'],
+    wanted['params'],
+  )
+
+
+class Spoilt(toys.Noise):
+  """Noise with batches that are not finite."""
+
+  def __init__(self, bad):
+    super().__init__()
+    self.bad = bad
+
+  def batch(self, position):
+    batch = super().batch(position)
+    if position in self.bad:
+      batch[batches.WAVEFORM][1, 2] = np.nan
+    return batch
+
+
+def test_bad_batches_are_skipped_and_counted(tmp_path):
+  state = run(tmp_path, batches=Spoilt({2, 5, 6}), max_skipped_in_a_row=3)
+  assert int(state.num_skipped) == 3
+  logged = figures(tmp_path)
+  skipped = {s for (s, n), v in logged.items() if n == 'train/skipped' and v}
+  assert skipped == {3, 6, 7}
+  assert (6, 'train/loss') not in logged
+
+
+def test_too_many_bad_batches_in_a_row_end_the_run(tmp_path):
+  source = Spoilt({5, 6, 7})
+  with pytest.raises(
+    FloatingPointError, match='3 steps in a row, up to step 8'
+  ):
+    run(tmp_path, batches=source, max_skipped_in_a_row=3, save_every_steps=5)
+  # Counted across a restart too: the state of step 7 has two behind it.
+  with pytest.raises(
+    FloatingPointError, match='3 steps in a row, up to step 8'
+  ):
+    run(tmp_path, batches=source, max_skipped_in_a_row=3, save_every_steps=7)
+
+
+def test_other_seed_than_the_run_was_begun_with_is_an_error(tmp_path):
+  run(tmp_path, num_steps=2)
+  with pytest.raises(ValueError, match='begun with seed 0 .* seed 1'):
+    run(tmp_path, seed=1)
+
+
+def test_source_that_ends_is_an_error(tmp_path):
+  class Short(toys.Noise):
+    def batches(self, start, **rows):
+      for _, batch in zip(range(3), super().batches(start, **rows)):
+        yield batch
+
+  with pytest.raises(ValueError, match='ended after 3'):
+    run(tmp_path, batches=Short())
+
+
+def test_batch_of_another_form_is_an_error(tmp_path):
+  class Growing(toys.Noise):
+    def batch(self, position):
+      self.samples = toys.SAMPLES + (position == 2)
+      return super().batch(position)
+
+  with pytest.raises(ValueError, match='Batch 2 holds .*25.*one form'):
+    run(tmp_path, batches=Growing())
+
+
+def test_best_checkpoint_by_a_held_out_figure_stays(tmp_path):
+  run(
+    tmp_path,
+    num_steps=12,
+    save_every_steps=2,
+    hooks=[hooks.Evaluate(toys.Noise(seed=1), every_steps=2, num_batches=1)],
+    keep_checkpoints=1,
+    best_metric='evaluate/toy/error',
+    best_mode='max',
+  )
+  errors = {
+    step: value
+    for (step, name), value in figures(tmp_path).items()
+    if name == 'evaluate/toy/error'
+  }
+  best = max(errors, key=errors.get)
+  assert best != 12
+  kept = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
+  assert kept == {best, 12}
+
+
+def test_config_is_beside_the_model_from_the_first_step_on(tmp_path):
+  def read():
+    assert (tmp_path / 'config.gin').read_text() == 'A = 1'
+
+  run(tmp_path, num_steps=2, gin_config=lambda: 'A = 1', hooks=[Do(1, read)])
