@@ -8,8 +8,33 @@ whole samples before sample-wise figures are taken.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
+
+_MAX_LAG_SECONDS = 1e-3
+
+
+def aligned(metric: Callable[..., float]) -> Callable[..., float]:
+  """The same metric of what both have in common at the best lag within 1 ms."""
+
+  @functools.wraps(metric)
+  def metric_at_best_lag(
+    reference: Float[np.ndarray, ' samples'],
+    estimate: Float[np.ndarray, ' estimated'],
+    *,
+    sample_rate_hz: int,
+  ) -> float:
+    lag = best_lag(
+      reference, estimate, max_lag=round(_MAX_LAG_SECONDS * sample_rate_hz)
+    )
+    return metric(
+      *overlap(reference, estimate, lag=lag), sample_rate_hz=sample_rate_hz
+    )
+
+  return metric_at_best_lag
 
 
 def best_lag(

@@ -59,7 +59,9 @@ def estimate_mean(
     for _ in range(num_resamples)
   ]
   outside = (1 - confidence) / 2
-  low, high = np.quantile(means, [outside, 1 - outside])
+  # No interpolation: between two infinities (silence has an SI-SDR of minus
+  # infinity) it would give NaN.
+  low, high = np.quantile(means, [outside, 1 - outside], method='nearest')
   return Estimate(
     mean=float(values.mean()),
     low=float(low),

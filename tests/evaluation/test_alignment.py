@@ -27,3 +27,16 @@ def test_waveforms_of_two_lengths_overlap_where_both_are():
   one, other = alignment.overlap(WAVEFORM, WAVEFORM[3:500], lag=-3)
   np.testing.assert_array_equal(one, other[: one.size])
   assert one.size == other.size == 494
+
+
+@pytest.mark.parametrize('lag, seen', [(5, True), (24, True), (30, False)])
+def test_an_aligned_metric_sees_no_delay_within_a_millisecond(lag, seen):
+  copy = np.roll(WAVEFORM, lag)
+
+  def squared_error(reference, estimate, *, sample_rate_hz):
+    assert sample_rate_hz == 24_000
+    return float(np.mean((reference - estimate) ** 2))
+
+  metric = alignment.aligned(squared_error)
+  error = metric(WAVEFORM, copy, sample_rate_hz=24_000)
+  assert (error == 0) == seen
