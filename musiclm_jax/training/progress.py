@@ -63,7 +63,10 @@ class Progress:
     parts = [
       f'loss {interval.metrics.get("loss", float("nan")):.4g}',
       f'{interval.steps_per_second:.3g} step/s',
-      *(f'{value:.3g} {unit}/s' for unit, value in speed.items()),
+      *(
+        f'{value:.3g} {unit.replace("_", "-")}/s'
+        for unit, value in speed.items()
+      ),
       f'host wait {interval.host_wait_share:.0%}',
       f'ETA {datetime.timedelta(seconds=round(left))}',
     ]
