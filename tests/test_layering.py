@@ -62,7 +62,12 @@ EXTRAS_OF = {
 REFUSED_NAMES = {'utils', 'util', 'common', 'helpers', 'misc', 'tools'}
 
 # Tests of no single module.
-CROSS_CUTTING = {'test_layering', 'test_golden', 'test_extension'}
+CROSS_CUTTING = {
+  'test_layering',
+  'test_golden',
+  'test_extension',
+  'test_resume',
+}
 
 
 def imports_of(path: pathlib.Path) -> set[str]:
