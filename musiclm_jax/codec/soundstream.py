@@ -29,8 +29,10 @@ from musiclm_jax.array_types import (
   Latents,
   PRNGKey,
   SampleMask,
+  Variables,
   Waveform,
 )
+from musiclm_jax.codec import chunked
 from musiclm_jax.layers import convolution
 from musiclm_jax.quantization import residual
 from musiclm_jax.streams import TokenStream
@@ -87,6 +89,21 @@ class SoundStreamConfig:
       rate_hz=fractions.Fraction(self.sample_rate_hz, self.hop_samples),
       num_codebooks=self.quantizer.num_levels,
       codebook_size=self.quantizer.codebook_size,
+    )
+
+  def make_codec(
+    self, weights: Variables, *, stream: TokenStream
+  ) -> chunked.ChunkedCodec:
+    """A codec to encode and decode with."""
+    weights = dict(weights)
+    if self.weight_norm:  # Once, instead of in every call.
+      weights['params'] = convolution.fold_weight_norm(weights['params'])
+    return chunked.ChunkedCodec(
+      SoundStream(dataclasses.replace(self, weight_norm=False)),
+      weights,
+      stream=stream,
+      sample_rate_hz=self.sample_rate_hz,
+      hop_samples=self.hop_samples,
     )
 
   @property
@@ -161,9 +178,17 @@ class SoundStream(nn.Module):
     """The codes of a waveform of whole hops, of all levels if not told."""
     return self.quantizer.encode(self.encoder(waveform), num_levels=num_levels)
 
+  def dequantize(self, codes: Codes) -> Latents:
+    """The latents of codes of any number of levels."""
+    return self.quantizer.decode(codes)
+
+  def synthesize(self, latents: Latents) -> Waveform:
+    """The waveform of latents."""
+    return self.decoder(latents)
+
   def decode(self, codes: Codes) -> Waveform:
     """The waveform of codes of any number of levels."""
-    return self.decoder(self.quantizer.decode(codes))
+    return self.synthesize(self.dequantize(codes))
 
 
 class Encoder(nn.Module):

@@ -20,6 +20,7 @@ back with the next chunk. Without it the past is silence.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -33,6 +34,8 @@ from musiclm_jax.layers import parameters
 HISTORY = 'history'  # collection of what streaming layers remember
 
 _KERNEL_AXES = (axes.KERNEL, axes.CHANNELS_IN, axes.CHANNELS_OUT)
+
+_NORMALIZED = ('weight_v', 'weight_g')
 
 
 @jax.custom_jvp
@@ -167,6 +170,18 @@ def kernel_param(
   return weight_normalized(v, g)
 
 
+def fold_weight_norm(params: Mapping[str, Any]) -> dict[str, Any]:
+  """Parameters of the same layers without weight normalization."""
+  if 'weight_v' not in params:
+    return {
+      name: fold_weight_norm(value) if isinstance(value, Mapping) else value
+      for name, value in params.items()
+    }
+  v, g = jnp.asarray(params['weight_v']), jnp.asarray(params['weight_g'])
+  others = {k: p for k, p in params.items() if k not in _NORMALIZED}
+  return {**others, 'weight': weight_normalized(v, g).astype(v.dtype)}
+
+
 class CausalConv(nn.Module):
   """A convolution that sees its input up to and including the present.
 
@@ -201,11 +216,12 @@ class CausalConv(nn.Module):
     )
     batch, time, channels_in = inputs.shape
     _require_whole_strides(self, time)
-    reach = (self.kernel_size - 1) * self.dilation + 1 - self.stride
-    extended = _with_history(self, inputs.astype(self.dtype), reach)
     taps = self.kernel_size // self.stride
+    folded = inputs.astype(self.dtype).reshape(
+      batch, time // self.stride, self.stride * channels_in
+    )
     outputs = dilated_conv(
-      extended.reshape(batch, -1, self.stride * channels_in),
+      _with_history(self, folded, (taps - 1) * self.dilation),
       kernel.astype(self.dtype).reshape(taps, -1, self.features),
       self.dilation,
     )

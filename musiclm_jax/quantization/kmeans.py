@@ -96,9 +96,14 @@ def nearest(
   # |p - c|^2 = |p|^2 - 2 p.c + |c|^2, of which |p|^2 changes no ranking.
   products = jnp.einsum('nd,kd->nk', points, centroids, precision=_EXACT)
   scores = jnp.sum(centroids**2, axis=-1)[None] - 2 * products
-  codes = jnp.argmin(scores, axis=-1).astype(jnp.int32)
-  least = jnp.min(scores, axis=-1) + jnp.sum(points**2, axis=-1)
-  return codes, jnp.maximum(least, 0)  # Round-off may leave it below zero.
+  least = jnp.min(scores, axis=-1)
+  # Two plain minima: on CPU `argmin` takes longer than the product above.
+  indices = jnp.arange(len(centroids), dtype=jnp.int32)[None]
+  codes = jnp.min(
+    jnp.where(scores == least[:, None], indices, len(centroids) - 1), axis=-1
+  )
+  # Round-off may leave the distance below zero.
+  return codes, jnp.maximum(least + jnp.sum(points**2, axis=-1), 0)
 
 
 def tally(
