@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A codec whose every figure can be worked out by hand."""
 
+import dataclasses
 import fractions
 
 import numpy as np
 
+from musiclm_jax.checkpoints import bundle
 from musiclm_jax.streams import TokenStream
 
 CODEBOOK_SIZE = 5
@@ -40,3 +42,22 @@ class ToyCodec:
   def decode(self, codes):
     steps = 0.4 / CODEBOOK_SIZE ** np.arange(codes.shape[-1])
     return np.sum((codes - 2) * steps, axis=-1).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+  """So that the codec can be published, and loaded by its name alone."""
+
+  def make_codec(self, weights, *, stream):
+    assert weights and stream.fingerprint
+    return ToyCodec()
+
+
+def publish(directory):
+  contents = bundle.BundleContents(
+    kind='codec',
+    config=ToyConfig(),
+    weights={'params': {'unused': np.zeros(3)}},
+    stream_out=ToyCodec.stream,
+  )
+  return bundle.publish(directory, contents)
