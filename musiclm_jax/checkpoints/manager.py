@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -29,6 +30,8 @@ from musiclm_jax.checkpoints import checksum
 _STATE = 'state'
 _HOST = 'host'
 _COMMIT_MARKER = 'commit_success.txt'
+# How TensorStore ends its messages, long paths before it.
+_OS_ERROR = re.compile(r': ([^:]+) \[os_error_code=')
 _SHOWN = 5  # Of the leaves that do not fit; the rest is counted.
 
 
@@ -72,6 +75,7 @@ class CheckpointManager:
       raise ValueError(f'keep is {keep}; 1 or more, or there is no resuming.')
     self._directory = _absolute(directory)
     self._best_metric = best_metric
+    logging.get_absl_logger().addFilter(_is_no_traceback_of_orbax)
     if jax.process_index() == 0:
       self._directory.mkdir(parents=True, exist_ok=True)
       _set_aside_unfinished(self._directory)
@@ -308,10 +312,17 @@ def _clear_write_errors(directory: epath.Path) -> Iterator[None]:
   try:
     yield
   except Exception as error:  # Orbax and TensorStore raise a dozen types.
+    cause = _OS_ERROR.search(str(error))
     raise OSError(
-      f'A checkpoint could not be written to {directory}: {_first_line(error)}.'
+      f'A checkpoint could not be written to {directory}:'
+      f' {cause[1] if cause else _first_line(error)}.'
       ' Those before it are whole; free some space and start again to resume.'
     ) from error
+
+
+def _is_no_traceback_of_orbax(record: Any) -> bool:
+  """Orbax's threads log what is raised here anyway, at 300 lines an error."""
+  return not (record.exc_info and '/orbax/' in record.pathname)
 
 
 def _first_line(error: Exception) -> str:

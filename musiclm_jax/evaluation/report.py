@@ -18,6 +18,13 @@ from musiclm_jax.evaluation.codec import CodecReport, SystemFigures
 JSON_FILE = 'codec.json'
 MARKDOWN_FILE = 'codec.md'
 
+# With the way to better; a metric that is not here goes by its own name.
+_TITLES = {
+  'mel_distance_db': 'mel distance, dB ↓',
+  'si_sdr_db': 'SI-SDR, dB ↑',
+  'visqol': 'ViSQOL ↑',
+}
+
 
 def write(report: CodecReport, *, directory: pathlib.Path, about: str) -> None:
   """Writes `codec.json`, every clip's figures included, and `codec.md`.
@@ -133,9 +140,7 @@ def _show(estimate: Estimate, *, sign: str = '') -> str:
 
 
 def _title(metric: str) -> str:
-  """'si_sdr_db' as 'si sdr, dB'."""
-  name = metric.removesuffix('_db').replace('_', ' ')
-  return f'{name}, dB' if metric.endswith('_db') else name
+  return _TITLES.get(metric, metric.replace('_', ' '))
 
 
 def _finite(value: Any) -> Any:

@@ -321,7 +321,7 @@ with CheckpointManager(sys.argv[1], keep=2) as checkpoints:
 """
 
 
-def run_python(code, *arguments):
+def run_python(code, *arguments, stderr=None):
   environment = os.environ | {
     'PYTHONPATH': os.getcwd(),
     'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
@@ -330,6 +330,7 @@ def run_python(code, *arguments):
     [sys.executable, '-c', code, *map(str, arguments)],
     env=environment,
     stdout=subprocess.PIPE,
+    stderr=stderr,
     text=True,
   )
 
@@ -353,6 +354,39 @@ def test_killed_at_any_moment_of_a_save_a_whole_checkpoint_is_left(tmp_path):
     last_step = restored.step
     np.testing.assert_array_equal(restored.state['w'], restored.step)
   assert unfinished  # At least one kill did fall into a save.
+
+
+# A limit on the size of files stands in for a full disk: it needs no root.
+ON_A_FULL_DISK = """
+import resource, signal, sys
+import jax
+from musiclm_jax.checkpoints.manager import CheckpointManager
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+state = {'w': jax.random.normal(jax.random.key(0), (1009, 101))}
+with CheckpointManager(sys.argv[1]) as checkpoints:
+  checkpoints.save(1, state, position=1)
+  checkpoints.wait()
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+  checkpoints.save(2, state, position=2)
+  try:
+    checkpoints.wait()
+  except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_gives_one_line_and_leaves_what_was_saved(tmp_path):
+  process = run_python(ON_A_FULL_DISK, tmp_path, stderr=subprocess.PIPE)
+  output, errors = process.communicate(timeout=60)
+  assert process.returncode == 0
+  assert output == (
+    f'A checkpoint could not be written to {tmp_path}: File too large. Those'
+    ' before it are whole; free some space and start again to resume.\n'
+  )
+  assert 'Traceback' not in errors
+  with CheckpointManager(tmp_path) as checkpoints:
+    assert checkpoints.steps == (1,)
 
 
 ONE_OF_SEVERAL = """

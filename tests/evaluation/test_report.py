@@ -52,7 +52,9 @@ def make_report(*, with_opus=True):
 def test_the_table_has_a_row_a_system_with_both_bitrates():
   lines = reports.to_markdown(make_report(), about='A toy.').splitlines()
   assert lines[0] == 'A toy.'
-  assert '| system | kbps nominal | kbps measured | mel distance, dB |' in lines
+  assert (
+    '| system | kbps nominal | kbps measured | mel distance, dB ↓ |' in lines
+  )
   (row,) = [
     line for line in lines if line.startswith('| codec, 4 levels | 2.0')
   ]
