@@ -117,6 +117,11 @@ class AudioBatches:
     return int(np.count_nonzero(lengths < self._window))
 
   @property
+  def num_examples(self) -> int | None:
+    """Of one pass over fixed crops; `None` if crops are random: no end."""
+    return None if self._random else self.num_clips
+
+  @property
   def num_batches(self) -> int | None:
     """Of one pass over fixed crops; `None` if crops are random: no end."""
     return None if self._random else -(-self.num_clips // self.batch_size)
@@ -200,7 +205,7 @@ class Mixture:
       values = [getattr(part, what) for part in parts]
       if len(set(values)) != 1:
         raise ValueError(f'The parts of a mixture differ in {what}: {values}.')
-    if any(part.num_batches is not None for part in parts):
+    if any(part.num_examples is not None for part in parts):
       raise ValueError(
         "A mixture is endless: its parts want crops='random'; evaluate on one"
         ' corpus at a time.'
@@ -213,6 +218,11 @@ class Mixture:
   @property
   def batch_size(self) -> int:
     return self._parts[0].batch_size
+
+  @property
+  def num_examples(self) -> None:
+    """A mixture has no end."""
+    return None
 
   def batches(
     self, start: int, *, process_index: int = 0, process_count: int = 1
