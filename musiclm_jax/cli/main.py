@@ -9,8 +9,10 @@ them. A mistake of the user's ends in one line on stderr, not in a traceback:
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.metadata
+import logging
 import os
 import pathlib
 import re
@@ -19,7 +21,11 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+import absl.logging
+
 from musiclm_jax.cli import flags
+
+_FOLDER = pathlib.Path(__file__).parent
 
 # What a user can cause and mend. Anything else is a defect of ours, and its
 # traceback is shown.
@@ -40,7 +46,7 @@ def main() -> NoReturn:
 def verbs() -> dict[str, str]:
   """Each verb and the first line of its help, read without importing it."""
   found = {}
-  for path in sorted(pathlib.Path(__file__).parent.glob('*.py')):
+  for path in sorted(_FOLDER.glob('*.py')):
     module = ast.parse(path.read_text(encoding='utf-8'))
     names = {getattr(node, 'name', None) for node in module.body}
     if 'main' in names and path.stem != 'main':
@@ -53,6 +59,7 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
   argv = list(sys.argv[1:] if argv is None else argv)
   show_traceback = '--traceback' in argv or 'MUSICLM_TRACEBACK' in os.environ
   argv = [arg for arg in argv if arg != '--traceback']
+  log_to_stderr()
   try:
     if verb not in verbs():
       raise flags.UsageError(f'no such verb{flags.nearest(verb, verbs())}')
@@ -75,13 +82,31 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
   sys.exit(0)
 
 
+@functools.cache
+def log_to_stderr() -> None:
+  """Shows what this package logs, and the warnings of all others.
+
+  Orbax says a page at each checkpoint. In a pod the first process speaks.
+  """
+  is_first = os.environ.get('JAX_PROCESS_ID', '0') == '0'
+  package = str(_FOLDER.parent)
+
+  def is_wanted(record: logging.LogRecord) -> bool:
+    ours = is_first and record.pathname.startswith(package)
+    return ours or record.levelno >= logging.WARNING
+
+  absl.logging.set_verbosity(absl.logging.INFO)
+  handler = logging.StreamHandler()
+  handler.addFilter(is_wanted)
+  logging.getLogger().addHandler(handler)
+
+
 def describe(error: BaseException) -> str:
   """The error in one line."""
   # gin appends where it was called from.
   text = str(error).split('\n  In call to configurable')[0]
-  if isinstance(error, OSError) and error.strerror:
-    text = ': '.join(filter(None, (error.filename, error.strerror)))
-  elif isinstance(error, ModuleNotFoundError) and error.name:
+  text = re.sub(r'^\[Errno \d+\] ', '', text)
+  if isinstance(error, ModuleNotFoundError) and error.name:
     text = f'needs the package {error.name!r}{_extra_with(error.name)}'
   text = ' '.join(text.split()) or type(error).__name__
   frames = traceback.extract_tb(error.__traceback__)

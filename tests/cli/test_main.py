@@ -89,7 +89,7 @@ def test_every_verb_has_help():
     (
       FileNotFoundError(errno.ENOENT, 'No such file or directory', 'in.wav'),
       1,
-      'in.wav: No such file or directory',
+      "No such file or directory: 'in.wav'",
     ),
     (
       OSError(errno.ENOSPC, 'No space left on device'),

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from musiclm_jax.cli import flags, train
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+TOY = """
+from __gin__ import dynamic_registration
+from musiclm_jax.training import hooks
+from musiclm_jax.training import loop
+from musiclm_jax.training import optimizers
+from musiclm_jax.training import step
+from tests.training import toys
+
+include 'runs/train.gin'
+include 'partitioning/data_parallel.gin'
+
+loop.train.training = @step.Training()
+step.Training.objective = @toys.Regression()
+step.Training.optimizer = @optimizers.adam()
+optimizers.adam.learning_rate = 0.125
+loop.train.batches = @toys.Noise()
+loop.train.hooks = [@hooks.Evaluate()]
+hooks.Evaluate.batches = @heldout/toys.Noise()
+hooks.Evaluate.num_batches = 2
+heldout/toys.Noise.seed = 1
+"""
+
+
+@pytest.fixture
+def musiclm_train(tmp_path):
+  """`musiclm train` on the toy, in a process of its own."""
+  (tmp_path / 'toy.gin').write_text(TOY)
+
+  def run(*argv, **environment):
+    return subprocess.run(
+      [sys.executable, '-m', 'musiclm_jax.cli.train', '--gin_file=toy.gin']
+      + ["--gin.MODEL_DIR='run'", *argv],
+      cwd=tmp_path,
+      env={**os.environ, 'PYTHONPATH': str(ROOT), **environment},
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+
+  return run
+
+
+def figures(tmp_path: pathlib.Path) -> list[dict]:
+  text = (tmp_path / 'run' / 'metrics' / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_trains_says_so_and_goes_on_where_it_ended(
+  musiclm_train, tmp_path
+):
+  steps = ['--gin.LOG_EVERY_STEPS=3', '--gin.EVALUATE_EVERY_STEPS=3']
+  done = musiclm_train('--gin.NUM_STEPS=6', *steps)
+  assert done.returncode == 0, done.stderr
+  assert 'step 6/6' in done.stderr
+  done = musiclm_train('--gin.NUM_STEPS=9', *steps)
+  assert done.returncode == 0, done.stderr
+  assert 'Restored step 6' in done.stderr
+  # What other libraries say is for the most part noise.
+  assert 'orbax' not in done.stderr.lower()
+  errors = [
+    f['evaluate/toy/error']
+    for f in figures(tmp_path)
+    if 'evaluate/toy/error' in f
+  ]
+  assert len(errors) == 3
+  assert errors[0] > errors[1] > errors[2]
+
+
+def test_a_mistake_is_one_line_and_no_traceback(musiclm_train):
+  done = musiclm_train('--gin.NUM_STEP=6')
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1
+  assert done.stderr.startswith('musiclm train: ')
+
+
+def test_a_mesh_that_does_not_fit_is_one_line(musiclm_train):
+  done = musiclm_train('--gin.NUM_STEPS=6', '--gin.Partitioner.fsdp=7919')
+  assert done.returncode == 1
+  assert done.stderr.count('\n') == 1
+  assert '7919 devices' in done.stderr
+
+
+def test_processes_are_joined_only_if_the_environment_says_so(monkeypatch):
+  calls = []
+  monkeypatch.setattr(
+    jax.distributed, 'initialize', lambda **kw: calls.append(kw)
+  )
+  monkeypatch.delenv('JAX_COORDINATOR_ADDRESS', raising=False)
+  train.join_processes()
+  assert not calls
+  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', '127.0.0.1:7')
+  train.join_processes()
+  monkeypatch.setenv('JAX_NUM_PROCESSES', '5')
+  monkeypatch.setenv('JAX_PROCESS_ID', '3')
+  train.join_processes()
+  assert calls == [
+    {'num_processes': None, 'process_id': None},
+    {'num_processes': 5, 'process_id': 3},
+  ]
+  monkeypatch.setenv('JAX_PROCESS_ID', 'first')
+  with pytest.raises(flags.UsageError, match="JAX_PROCESS_ID .*not 'first'"):
+    train.join_processes()
+
+
+def test_compiled_programs_are_kept_where_jax_is_told_or_at_home(monkeypatch):
+  before = jax.config.jax_compilation_cache_dir
+  monkeypatch.setenv('HOME', '/home/someone')
+  try:
+    jax.config.update('jax_compilation_cache_dir', '/elsewhere')
+    train.keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir == '/elsewhere'
+    jax.config.update('jax_compilation_cache_dir', None)
+    train.keep_compiled_programs()
+    kept = jax.config.jax_compilation_cache_dir
+    assert kept == '/home/someone/.cache/musiclm_jax/xla'
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
