@@ -55,9 +55,11 @@ class Tunebook:
     """
     return [
       sources.ClipRef(
-        id=f'{tune_id}/{number}', split=sources.split_of(group), group=group
+        id=f'{entry.id}/{number}',
+        split=sources.split_of(entry.group),
+        group=entry.group,
       )
-      for tune_id, group in _tunes(self.max_tunes)
+      for entry in _entries(self.max_tunes)
       for number in range(self.renderings_per_tune)
     ]
 
@@ -69,34 +71,42 @@ class Tunebook:
     return rendering.render_tune(tune, rendering=int(number), seed=self.seed)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Entry:
+  """A tune of the catalogue."""
+
+  id: str
+  group: str
+  readable: bool
+
+
 @functools.lru_cache(maxsize=1)
-def _catalogue() -> tuple[list[tuple[str, str]], frozenset[str]]:
-  """(tune id, group) of every tune, and the ids of those that can be read.
-
-  Always of all tunes: a subset must not change the groups.
-  """
+def _catalogue() -> tuple[_Entry, ...]:
+  """Always of all tunes: a subset must not change the groups."""
   tunes = list(catalogue.tunes(catalogue.corpus_folder()))
-  readable = frozenset(tune.id for tune in tunes if tune.score)
-  return list(catalogue.groups(tunes).items()), readable
+  groups = catalogue.groups(tunes)
+  return tuple(
+    _Entry(id=tune.id, group=groups[tune.id], readable=tune.score is not None)
+    for tune in tunes
+  )
 
 
-def _tunes(max_tunes: int | None) -> list[tuple[str, str]]:
+def _entries(max_tunes: int | None) -> Sequence[_Entry]:
   """Every tune in order, or a draw that has the shares of the splits."""
-  tunes, readable = _catalogue()
   if max_tunes is None:
-    return tunes
+    return _catalogue()
   left = {
     split: max(1, round(share * max_tunes))
     for split, share in sources.SPLIT_SHARES.items()
     if split != sources.TRAIN
   }
   left[sources.TRAIN] = max_tunes - sum(left.values())
-  shuffled = [(tune, group) for tune, group in tunes if tune in readable]
-  arrangement.generator('draw of tunes').shuffle(shuffled)
+  readable = [entry for entry in _catalogue() if entry.readable]
+  arrangement.generator('draw of tunes').shuffle(readable)
   drawn = []
-  for tune, group in shuffled:
-    split = sources.split_of(group)
+  for entry in readable:
+    split = sources.split_of(entry.group)
     if left[split]:
       left[split] -= 1
-      drawn.append((tune, group))
+      drawn.append(entry)
   return drawn

@@ -93,22 +93,20 @@ def arrange(
   draw = generator('arrangement', tune_id, rendering, seed)
   bpm = _draw_bpm(draw, score=score)
   dynamics = draw.choice(DYNAMICS)
-  if len(score.parts) > 1:
-    texture, players, parts, semitones = _draw_choir(draw, score=score)
-  else:
-    texture, players, parts, semitones = _draw_melody(draw, score=score)
+  make = _draw_choir if len(score.parts) > 1 else _draw_melody
+  setting = make(draw, score=score)
   once_seconds = score.length / score.meter.beat_length * 60 / bpm
   return Arrangement(
-    texture=texture,
-    players=players,
-    parts=parts,
+    texture=setting.texture,
+    players=setting.players,
+    parts=setting.parts,
     length=score.length,
     times=math.ceil(_SHORTEST_SECONDS / once_seconds),
     meter=score.meter,
     bpm=bpm,
     dynamics=dynamics,
-    semitones=semitones,
-    key=score.key and score.key.transposed(semitones),
+    semitones=setting.semitones,
+    key=score.key and score.key.transposed(setting.semitones),
   )
 
 
@@ -123,65 +121,97 @@ def _draw_bpm(draw: random.Random, *, score: scores.Score) -> int:
   return round(min(max(bpm, _RANGE_BPM[0]), _RANGE_BPM[1]))
 
 
-Drawn = tuple[
-  str,
-  tuple[instruments.Instrument, ...],
-  tuple[tuple[scores.Note, ...], ...],
-  int,
-]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Setting:
+  """Who plays which notes; fields as in `Arrangement`."""
+
+  texture: str
+  players: tuple[instruments.Instrument, ...]
+  parts: tuple[tuple[scores.Note, ...], ...]
+  semitones: int
 
 
-def _draw_melody(draw: random.Random, *, score: scores.Score) -> Drawn:
+def _draw_melody(draw: random.Random, *, score: scores.Score) -> _Setting:
   """A solo, a doubling in octaves, or a melody above a drone on the tonic."""
   [melody] = score.parts
   texture = draw.choice((SOLO, SOLO, SOLO, OCTAVES, DRONE))
   if texture == OCTAVES:
-    pairs = list(instruments.DOUBLES)
-    draw.shuffle(pairs)
-    for upper, lower in pairs:
-      # Both must reach: the follower's range, an octave higher, is a bound too.
-      lowest = max(upper.lowest, lower.lowest + 12)
-      highest = min(upper.highest, lower.highest + 12)
-      shifts = _shifts(melody, lowest=lowest, highest=highest)
-      if shifts:
-        semitones = draw.choice(shifts)
-        parts = (_moved(melody, semitones), _moved(melody, semitones - 12))
-        return OCTAVES, (upper, lower), parts, semitones
-  families = [list(family) for family in instruments.FAMILIES.values()]
-  draw.shuffle(families)
-  for family in families:
-    draw.shuffle(family)
-    for player in family:
-      shifts = _shifts(melody, lowest=player.lowest, highest=player.highest)
-      if shifts:
-        semitones = draw.choice(shifts)
-        moved = _moved(melody, semitones)
-        if texture == DRONE and score.key:
-          tonic = (score.key.pitch_class + semitones) % 12
-          held = _drone(score, tonic=tonic, below=min(n[2] for n in moved))
-          drone = draw.choice(instruments.DRONES)
-          return DRONE, (player, drone), (moved, held), semitones
-        return SOLO, (player,), (moved,), semitones
-  raise ValueError(
-    f'No instrument reaches from {min(n[2] for n in melody)} to'
-    f' {max(n[2] for n in melody)}, moved by octaves or not.'
+    doubled = _draw_octaves(draw, melody)
+    if doubled:
+      return doubled
+  player, semitones = _draw_player(draw, melody)
+  moved = _moved(melody, semitones)
+  if texture == DRONE and score.key:
+    tonic = (score.key.pitch_class + semitones) % 12
+    held = _drone(score, tonic=tonic, below=min(note[2] for note in moved))
+    return _Setting(
+      texture=DRONE,
+      players=(player, draw.choice(instruments.DRONES)),
+      parts=(moved, held),
+      semitones=semitones,
+    )
+  return _Setting(
+    texture=SOLO, players=(player,), parts=(moved,), semitones=semitones
   )
 
 
-def _draw_choir(draw: random.Random, *, score: scores.Score) -> Drawn:
+def _draw_octaves(
+  draw: random.Random, melody: tuple[scores.Note, ...]
+) -> _Setting | None:
+  """Two players an octave apart, or None if no pair reaches all notes."""
+  for upper, lower in draw.sample(
+    instruments.DOUBLES, len(instruments.DOUBLES)
+  ):
+    # Both must reach: the follower's range, an octave higher, is a bound too.
+    shifts = _shifts(
+      melody,
+      lowest=max(upper.lowest, lower.lowest + 12),
+      highest=min(upper.highest, lower.highest + 12),
+    )
+    if shifts:
+      semitones = draw.choice(shifts)
+      return _Setting(
+        texture=OCTAVES,
+        players=(upper, lower),
+        parts=(_moved(melody, semitones), _moved(melody, semitones - 12)),
+        semitones=semitones,
+      )
+  return None
+
+
+def _draw_player(
+  draw: random.Random, melody: tuple[scores.Note, ...]
+) -> tuple[instruments.Instrument, int]:
+  """A family, one of its instruments, and a transposition that it reaches."""
+  families = list(instruments.FAMILIES.values())
+  for family in draw.sample(families, len(families)):
+    for player in draw.sample(family, len(family)):
+      shifts = _shifts(melody, lowest=player.lowest, highest=player.highest)
+      if shifts:
+        return player, draw.choice(shifts)
+  pitches = [pitch for _, _, pitch in melody]
+  raise ValueError(
+    f'No instrument reaches from {min(pitches)} to {max(pitches)}, moved by'
+    ' octaves or not.'
+  )
+
+
+def _draw_choir(draw: random.Random, *, score: scores.Score) -> _Setting:
   """Four voices, moved together by what all four players can reach."""
-  choirs = list(instruments.CHOIRS)
-  draw.shuffle(choirs)
-  for players in choirs:
+  for players in draw.sample(instruments.CHOIRS, len(instruments.CHOIRS)):
     reachable = [
-      set(_fitting(part, lowest=player.lowest, highest=player.highest))
+      _fitting(part, lowest=player.lowest, highest=player.highest)
       for part, player in zip(score.parts, players, strict=True)
     ]
     shifts = [s for s in range(-5, 7) if all(s in r for r in reachable)]
     if shifts:
       semitones = draw.choice(shifts)
-      parts = tuple(_moved(part, semitones) for part in score.parts)
-      return CHORALE, players, parts, semitones
+      return _Setting(
+        texture=CHORALE,
+        players=players,
+        parts=tuple(_moved(part, semitones) for part in score.parts),
+        semitones=semitones,
+      )
   raise ValueError('No four instruments reach all notes of its four voices.')
 
 

@@ -132,9 +132,11 @@ def _who(facts: Mapping[str, Any], draw: random.Random) -> str:
         f'{names[0]} over a drone held by {_a(names[1])}',
       )
     )
+  if len(set(names)) == 1:
+    return names[0]
+  counts = collections.Counter(names).items()
   return _and(
-    name if count == 1 or len(set(names)) == 1 else f'{_NUMBERS[count]} {name}s'
-    for name, count in collections.Counter(names).items()
+    [n if count == 1 else f'{_NUMBERS[count]} {n}s' for n, count in counts]
   )
 
 

@@ -5,8 +5,8 @@ The tunes are the files of four collections that the pip package music21
 carries. The package is never imported: its folder is looked up, its files are
 read. A file with a line about rights is left out.
 
-Two tunes belong to one group if they share a title, or if their first eight
-bars have the same outline (the same melody goes by many names). A group is
+Two tunes belong to one group if they share a title, or if their first four
+or eight bars have the same outline (the same melody goes by many names). A group is
 never split between training and evaluation.
 """
 
@@ -159,29 +159,6 @@ def _marks(tune: Tune) -> list[str]:
   """What it may share with another copy of the same melody."""
   marks = [f'title:{plain_title(title)}' for title in tune.titles]
   if tune.score:
-    marks.append('outline:' + ' '.join(map(str, _outline(tune.score))))
+    for outline in tune.score.outlines:
+      marks.append('outline:' + ' '.join(map(str, outline)))
   return marks
-
-
-def _outline(score: scores.Score) -> list[int | None]:
-  """The melody at each half (or third) of the first eight bars.
-
-  Relative to the first pitch and folded into one octave, so that neither the
-  key, the octave nor the note lengths of a notation matter.
-  """
-  # Floats, as fractions are slow; half a thousandth is below any note.
-  bar, upbeat = float(score.meter.bar_length), float(score.upbeat)
-  opening = [
-    (float(onset), float(onset + length), pitch)
-    for onset, length, pitch in score.parts[0]
-    if onset < upbeat + 8 * bar
-  ]
-  steps = 3 if score.meter.beats in (3, 9) else 2
-  outline, first = [], None
-  for step in range(8 * steps):
-    now = upbeat + step * bar / steps + 0.0005
-    sounding = [pitch for start, end, pitch in opening if start <= now < end]
-    pitch = max(sounding, default=None)
-    first = pitch if first is None else first
-    outline.append(None if pitch is None else (pitch - first) % 12)
-  return outline

@@ -19,8 +19,8 @@ _TICKS_PER_QUARTER = 480
 _DRUMS = 9
 # What is sounded of a note's length, so that repeated notes are struck anew.
 _SOUNDED = Fraction(19, 20)
-_VELOCITY = {'pp': 56, 'p': 66, 'mp': 76, 'mf': 88, 'f': 100, 'ff': 114}
-_DOWNBEAT_ACCENT = 6
+VELOCITY = {'pp': 56, 'p': 66, 'mp': 76, 'mf': 88, 'f': 100, 'ff': 114}
+DOWNBEAT_ACCENT = 6
 _TAIL_SECONDS = 1
 
 
@@ -60,9 +60,9 @@ def perform(arrangement: arrangements.Arrangement) -> Performance:
     start = time * arrangement.length
     for part, part_notes in enumerate(arrangement.parts):
       for onset, length, pitch in part_notes:
-        velocity = _VELOCITY[arrangement.dynamics]
+        velocity = VELOCITY[arrangement.dynamics]
         if onset % arrangement.meter.beat_length == 0:
-          velocity += _DOWNBEAT_ACCENT
+          velocity += DOWNBEAT_ACCENT
         notes.append(
           TimedNote(
             onset_ticks=_ticks(start + onset),

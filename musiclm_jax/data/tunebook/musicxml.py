@@ -8,6 +8,7 @@ always four parts: soprano, alto, tenor, bass.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import zipfile
 from fractions import Fraction
@@ -16,7 +17,28 @@ from xml.etree import ElementTree
 from musiclm_jax.data.tunebook import keys, meters
 
 VOICES = ('Soprano', 'Alto', 'Tenor', 'Bass')
+
+# (onset, length, pitch): quarter notes, quarter notes, MIDI number.
+Note = tuple[Fraction, Fraction, int]
+
 _SEMITONES = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chorale:
+  """What one file says.
+
+  Attributes:
+    voices: Notes of each of `VOICES`.
+    measures: Their lengths in quarter notes.
+    meter: The one meter of the piece.
+    key: Of signature and mode; None if they are missing or change.
+  """
+
+  voices: tuple[tuple[Note, ...], ...]
+  measures: tuple[Fraction, ...]
+  meter: meters.Meter
+  key: keys.Key | None
 
 
 def read_text(path: pathlib.Path) -> str:
@@ -30,22 +52,16 @@ def read_text(path: pathlib.Path) -> str:
     return archive.read(root.get('full-path')).decode('utf-8')
 
 
-def voices(
-  root: ElementTree.Element,
-) -> tuple[list[list[tuple[Fraction, Fraction, int]]], list[Fraction]]:
-  """Notes of each of `VOICES`, and the length of each measure.
-
-  Returns:
-    Notes (onset, length, pitch) in quarter notes for each voice, and the
-    lengths of the measures in the same unit.
-  """
+def read_chorale(text: str) -> Chorale:
+  """Reads the four voices; a `ValueError` says what is not as expected."""
+  root = ElementTree.fromstring(text)
   if root.find('.//repeat') is not None:
     raise ValueError('It has written repeats, which are not read.')
   names = {
     part.get('id'): part.findtext('part-name', '')
     for part in root.iter('score-part')
   }
-  found, measures = [], []
+  voices, measures = [], []
   for voice in VOICES:
     parts = [
       part
@@ -55,12 +71,16 @@ def voices(
     if len(parts) != 1:
       raise ValueError(f'It has {len(parts)} parts named {voice}, not one.')
     notes, measures = _read_part(parts[0])
-    found.append(notes)
-  return found, measures
+    voices.append(notes)
+  return Chorale(
+    voices=tuple(voices),
+    measures=tuple(measures),
+    meter=_meter(root),
+    key=_key(root),
+  )
 
 
-def meter_of(root: ElementTree.Element) -> meters.Meter:
-  """The one meter of the piece."""
+def _meter(root: ElementTree.Element) -> meters.Meter:
   written = {
     f'{time.findtext("beats")}/{time.findtext("beat-type")}'
     for time in root.iter('time')
@@ -70,8 +90,7 @@ def meter_of(root: ElementTree.Element) -> meters.Meter:
   return meters.parse_meter(written.pop())
 
 
-def key_of(root: ElementTree.Element) -> keys.Key | None:
-  """The key of signature and mode, or None if they are missing or change."""
+def _key(root: ElementTree.Element) -> keys.Key | None:
   written = {
     (int(key.findtext('fifths', '0')), key.findtext('mode'))
     for key in root.iter('key')
@@ -84,7 +103,8 @@ def key_of(root: ElementTree.Element) -> keys.Key | None:
 
 def _read_part(
   part: ElementTree.Element,
-) -> tuple[list[tuple[Fraction, Fraction, int]], list[Fraction]]:
+) -> tuple[tuple[Note, ...], list[Fraction]]:
+  """The notes of a part, and the lengths of its measures."""
   notes: list[list] = []
   lengths = []
   divisions = 1
@@ -109,7 +129,7 @@ def _read_part(
       end = max(end, now)
     lengths.append(end - start)
     start = end
-  return [tuple(note) for note in sorted(notes)], lengths
+  return tuple(tuple(note) for note in sorted(notes)), lengths
 
 
 def _add(

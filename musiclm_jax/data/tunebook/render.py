@@ -19,23 +19,33 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
+from musiclm_jax.audio import loudness, resample
+
 SAMPLE_RATE_HZ = 24_000
 
 # Root mean square of a whole clip, in dB below full scale. The steps are what
 # makes 'soft' and 'loud' true; the top leaves room for the peaks of mallets.
-LEVEL_DBFS = {'pp': -36, 'p': -33, 'mp': -30, 'mf': -27, 'f': -24, 'ff': -21}
+LEVEL_DBFS = {
+  'pp': -36.0,
+  'p': -33.0,
+  'mp': -30.0,
+  'mf': -27.0,
+  'f': -24.0,
+  'ff': -21.0,
+}
 
 
 def render(midi: bytes, *, dynamics: str) -> Float[np.ndarray, ' samples']:
   """Renders a MIDI file at `SAMPLE_RATE_HZ`, at the level of `dynamics`."""
   import midirenderer
-  import soxr
 
   wave = midirenderer.render_wave_from(sound_font(), midi)
   stereo, rate_hz = soundfile.read(io.BytesIO(wave), dtype='float32')
   if np.max(np.abs(stereo)) >= 1:
     raise ValueError('The renderer clipped: too many notes sound at once.')
-  waveform = soxr.resample(stereo.mean(axis=1), rate_hz, SAMPLE_RATE_HZ)
+  waveform = resample.resample(
+    stereo.mean(axis=1), from_hz=rate_hz, to_hz=SAMPLE_RATE_HZ
+  )
   return _at_level(waveform, level_dbfs=LEVEL_DBFS[dynamics])
 
 
@@ -55,10 +65,10 @@ def sound_font() -> bytes:
 def _at_level(
   waveform: Float[np.ndarray, ' samples'], *, level_dbfs: float
 ) -> Float[np.ndarray, ' samples']:
-  power = np.mean(np.square(waveform, dtype=np.float64))
-  if power == 0:
+  measured_db = loudness.rms_db(waveform)
+  if measured_db == -np.inf:
     raise ValueError('The renderer gave silence.')
-  scaled = waveform * np.float32(10 ** (level_dbfs / 20) / np.sqrt(power))
+  scaled = waveform * np.float32(10 ** ((level_dbfs - measured_db) / 20))
   peak = np.max(np.abs(scaled))
   if peak > 1:
     raise ValueError(

@@ -6,6 +6,7 @@ A pure function of (tune, rendering, seed): the same bytes in every process.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from musiclm_jax.data import sources
@@ -16,10 +17,23 @@ from musiclm_jax.data.tunebook import captions, catalogue, midi, render
 _SECONDS_DECIMALS = 5
 
 
-def render_tune(
-  tune: catalogue.Tune, *, rendering: int, seed: int
-) -> sources.Clip:
-  """Arranges, renders and describes a tune.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
+  """All of a rendering but its sound.
+
+  Attributes:
+    midi_file: What is rendered.
+    captions: Four of them.
+    facts: As JSON would hold them; None where the source is silent.
+  """
+
+  midi_file: bytes
+  captions: tuple[str, ...]
+  facts: dict[str, Any]
+
+
+def describe(tune: catalogue.Tune, *, rendering: int, seed: int) -> Description:
+  """Arranges a tune and says what it will sound like.
 
   Args:
     tune: With its score.
@@ -30,17 +44,29 @@ def render_tune(
     tune.score, tune_id=tune.id, rendering=rendering, seed=seed
   )
   performance = midi.perform(arranged)
-  file = midi.midi_file(
-    performance, programs=[player.program for player in arranged.players]
-  )
-  waveform = render.render(file, dynamics=arranged.dynamics)
   facts = _facts(tune, arranged, performance)
   draw = arrangements.generator('captions', tune.id, rendering, seed)
-  return sources.Clip(
-    waveform=waveform,
-    sample_rate_hz=render.SAMPLE_RATE_HZ,
+  return Description(
+    midi_file=midi.midi_file(
+      performance, programs=[player.program for player in arranged.players]
+    ),
     captions=captions.write_captions(facts, draw=draw),
     facts=facts,
+  )
+
+
+def render_tune(
+  tune: catalogue.Tune, *, rendering: int, seed: int
+) -> sources.Clip:
+  """Renders what `describe` says."""
+  described = describe(tune, rendering=rendering, seed=seed)
+  return sources.Clip(
+    waveform=render.render(
+      described.midi_file, dynamics=described.facts['dynamics']
+    ),
+    sample_rate_hz=render.SAMPLE_RATE_HZ,
+    captions=described.captions,
+    facts=described.facts,
   )
 
 

@@ -15,12 +15,10 @@ import pathlib
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from xml.etree import ElementTree
 
 from musiclm_jax.data.tunebook import abc_notation, keys, meters, musicxml
 
-# (onset, length, pitch): quarter notes, quarter notes, MIDI number.
-Note = tuple[Fraction, Fraction, int]
+Note = musicxml.Note
 
 _TYPES = {'slipjig': 'slip jig', 'fling': 'highland fling'}
 _TEMPO = re.compile(r'(?:(\d+)/(\d+)\s*=\s*)?(\d+)')
@@ -34,6 +32,10 @@ class Score:
     parts: Notes of each part, the melody first.
     length: Of the whole, rests and the upbeat included, in quarter notes.
     upbeat: Length of what precedes the first whole bar, in quarter notes.
+    outlines: The melody as written, once at each half (or third) of its first
+      eight bars and once at each quarter (or sixth) of its first four, above
+      the first pitch and folded into one octave. Copies in another key, octave
+      or unit, or without the repeats, share one of them.
     meter: As written.
     key: As stated by the source, or None.
     tune_type: 'reel', 'double jig', 'chorale', or None.
@@ -45,6 +47,7 @@ class Score:
   parts: tuple[tuple[Note, ...], ...]
   length: Fraction
   upbeat: Fraction
+  outlines: tuple[tuple[int | None, ...], ...]
   meter: meters.Meter
   key: keys.Key | None
   tune_type: str | None
@@ -62,11 +65,13 @@ def read_abc(text: str) -> Score:
   _require_meter([bar.length for bar in bars], meter=meter)
   played = abc_notation.play_repeats(bars)
   notes = abc_notation.notes_of(played)
+  upbeat = bars[0].length % meter.bar_length
   kind = ' '.join(fields.get('R', [''])[-1].lower().split())
   return Score(
     parts=(tuple(notes),),
     length=sum((bar.length for bar in played), Fraction(0)),
-    upbeat=played[0].length % meter.bar_length,
+    upbeat=upbeat,
+    outlines=_outlines(abc_notation.notes_of(bars), upbeat=upbeat, meter=meter),
     meter=meter,
     key=None if abc_notation.changes_key(body) else key,
     tune_type=_TYPES.get(kind, kind) or None,
@@ -76,20 +81,20 @@ def read_abc(text: str) -> Score:
 
 def read_chorale(path: pathlib.Path) -> Score:
   """Reads the four voices of a chorale."""
-  root = ElementTree.fromstring(musicxml.read_text(path))
-  voices, measures = musicxml.voices(root)
-  meter = musicxml.meter_of(root)
-  _require_meter(measures, meter=meter)
-  _require_sound(voices, meter=meter)
-  key = musicxml.key_of(root)
+  chorale = musicxml.read_chorale(musicxml.read_text(path))
+  meter, key = chorale.meter, chorale.key
+  _require_meter(chorale.measures, meter=meter)
+  _require_sound(chorale.voices, meter=meter)
   # Some files carry the mode that a notation program fills in by default: a
   # key counts only if the last bass note is its tonic.
-  if key and voices[-1][-1][2] % 12 != key.pitch_class:
+  if key and chorale.voices[-1][-1][2] % 12 != key.pitch_class:
     key = None
+  upbeat = chorale.measures[0] % meter.bar_length
   return Score(
-    parts=tuple(tuple(voice) for voice in voices),
-    length=sum(measures, Fraction(0)),
-    upbeat=measures[0] % meter.bar_length,
+    parts=chorale.voices,
+    length=sum(chorale.measures, Fraction(0)),
+    upbeat=upbeat,
+    outlines=_outlines(chorale.voices[0], upbeat=upbeat, meter=meter),
     meter=meter,
     key=key,
     tune_type='chorale',
@@ -102,8 +107,9 @@ def split_tunes(path: pathlib.Path) -> tuple[str, ...]:
   """The texts of the tunes of one ABC file, in order."""
   # Titles hold a few letters of Latin-1; every byte decodes.
   text = path.read_text(encoding='latin-1')
-  # A few went through a mail program that broke lines as '=' and wrote '=20'.
-  text = text.replace('=\n', '').replace('=20\n', '\n')
+  # A few went through a mail program that broke lines as '=' and wrote ' ' as
+  # '=20' and '=' as '=3D'.
+  text = text.replace('=\n', '').replace('=20\n', '\n').replace('=3D', '=')
   return tuple(re.split(r'(?m)^(?=X:)', text)[1:])
 
 
@@ -138,6 +144,30 @@ def _require_sound(
         f'Its four voices rest for {onset - sounded} quarter notes.'
       )
     sounded = max(sounded, onset + length)
+
+
+def _outlines(
+  melody: Sequence[Note], *, upbeat: Fraction, meter: meters.Meter
+) -> tuple[tuple[int | None, ...], ...]:
+  # Floats, as fractions are slow; half a thousandth is below any note.
+  bar, start = float(meter.bar_length), float(upbeat) + 0.0005
+  opening = [
+    (float(onset), float(onset + length), pitch)
+    for onset, length, pitch in melody
+    if onset < upbeat + 8 * meter.bar_length
+  ]
+
+  def outline(num_bars: int, steps: int) -> tuple[int | None, ...]:
+    heard = []
+    for step in range(num_bars * steps):
+      now = start + step * bar / steps
+      sounding = [pitch for on, end, pitch in opening if on <= now < end]
+      heard.append(max(sounding, default=None))
+    first = next((pitch for pitch in heard if pitch is not None), 0)
+    return tuple(p if p is None else (p - first) % 12 for p in heard)
+
+  steps = 3 if meter.beats in (3, 9) else 2
+  return outline(8, steps), outline(4, 2 * steps)
 
 
 def _tempo(text: str, *, meter: meters.Meter) -> float | None:
