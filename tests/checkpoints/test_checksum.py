@@ -43,6 +43,16 @@ def test_wide_types_use_all_their_bits():
     assert checksum_of(imaginary) != checksum_of(array.astype(complex))
 
 
+def test_wide_types_do_not_mind_the_mesh_either():
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+  with jax.enable_x64(True):
+    array = jnp.linspace(0.0, 1.0, 8 * 24).reshape(8, 24)
+    assert array.dtype == jnp.float64
+    for spec in [('data',), (None, 'data')]:
+      placed = jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
+      assert checksum_of(placed) == by_hand(np.asarray(array))
+
+
 def test_minus_zero_and_the_payload_of_a_nan_are_seen():
   assert checksum_of(jnp.float32(0.0)) != checksum_of(jnp.float32(-0.0))
   assert checksum_of(jnp.float32(jnp.nan)) == checksum_of(jnp.float32(jnp.nan))
@@ -54,8 +64,21 @@ def test_a_typed_key_has_the_checksum_of_its_data():
   assert checksum_of(key) != checksum_of(jax.random.key(5))
 
 
+def by_hand(array):
+  words = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
+  total = sum(int(w) * (2 * i + 1) for i, w in enumerate(words))
+  return total % 2**32
+
+
+@pytest.mark.parametrize('shape', [(), (1,), (7,), (3, 5), (2, 3, 5), (0, 3)])
+def test_arrays_of_any_rank_sum_their_words_in_order(shape):
+  array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  assert checksum_of(jnp.asarray(array)) == by_hand(array)
+
+
 def test_the_mesh_does_not_matter():
   array = jax.random.normal(jax.random.key(0), (16, 24))
+  assert checksum_of(array) == by_hand(np.asarray(array))
   mesh = jax.make_mesh(
     (4, 2), ('data', 'tensor'), axis_types=(AxisType.Auto,) * 2
   )
