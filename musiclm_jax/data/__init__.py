@@ -8,7 +8,7 @@ corpus        a corpus on disk, read by clip and sample
 order         which example comes when: a function, without state
 loader        corpus → batches (prefetch: made ahead; augmentation)
 seqio_tasks   the same examples as SeqIO tasks (converters: their features)
-tfds_builder  a clip source as a TFDS data set, for the builders in data/
+tfds_examples  a clip source as TFDS examples, for the builders in data/
 
 Training needs none of the last two, and no TensorFlow.
 """

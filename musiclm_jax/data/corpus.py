@@ -57,6 +57,7 @@ FULL_SCALE = 2.0**15
 # Random access: read just the record that is asked for. An open shard costs a
 # file handle and its footer, so a corpus of many shards keeps the last used.
 _READER_OPTIONS = 'readahead_buffer_size:0,max_parallelism:0'
+_READER_BUFFER_BYTES = 2**16
 _MAX_OPEN_FILES = 256
 
 
@@ -258,7 +259,9 @@ class _OpenFiles:
       entry = self._readers.pop(path, None)
       if entry is None:
         reader = array_record_module.ArrayRecordReader(
-          str(path), options=_READER_OPTIONS
+          str(path),
+          options=_READER_OPTIONS,
+          file_reader_buffer_size=_READER_BUFFER_BYTES,
         )
         entry = (reader, threading.Lock())
       self._readers[path] = entry

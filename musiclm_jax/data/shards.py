@@ -26,6 +26,10 @@ from musiclm_jax.data.sources import Clip, ClipRef, ClipSource, RejectedClip
 # was rejected.
 Advance = Callable[[float, bool], None]
 
+# Ours.
+MIN_SECONDS = 1.0
+SILENCE_DBFS = -60.0
+
 # One record a chunk: to read one is to read nothing else. PCM hardly
 # compresses (6 % on the default corpus) and reads twice as fast without.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -33,11 +37,17 @@ _WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardSettings:
-  """What a clip must be, and what it is turned into."""
+  """What a clip must be, and what it is turned into.
+
+  Attributes:
+    sample_rate_hz: What every clip is resampled to.
+    min_seconds: Shorter clips are rejected.
+    silence_dbfs: Clips whose peak is below this are rejected.
+  """
 
   sample_rate_hz: int
-  min_seconds: float
-  silence_dbfs: float
+  min_seconds: float = MIN_SECONDS
+  silence_dbfs: float = SILENCE_DBFS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +119,19 @@ def write_shard(
     shutil.rmtree(partial, ignore_errors=True)
     raise
   return report
+
+
+def load(source: ClipSource, ref: ClipRef) -> Clip:
+  """Loads a clip; whatever a decoder or parser throws is a `RejectedClip`."""
+  try:
+    return source.load(ref)
+  except (RejectedClip, MemoryError):
+    raise
+  # Decoders and parsers of a hundred formats raise anything at all.
+  except Exception as error:
+    raise RejectedClip(
+      'unreadable', f'{type(error).__name__}: {error}'
+    ) from error
 
 
 def prepare(clip: Clip, *, settings: ShardSettings) -> Prepared:
@@ -200,7 +223,7 @@ def _write_clips(
   ):
     for ref in refs:
       try:
-        clip = _load(source, ref)
+        clip = load(source, ref)
         prepared = prepare(clip, settings=settings)
         description = _describe(ref, clip)
       except RejectedClip as error:
@@ -221,19 +244,6 @@ def _write_clips(
   return ShardReport(
     clips=tuple(written), rejected=tuple(rejected), num_scaled=num_scaled
   )
-
-
-def _load(source: ClipSource, ref: ClipRef) -> Clip:
-  """Loads a clip; whatever a decoder or parser throws is a reason."""
-  try:
-    return source.load(ref)
-  except (RejectedClip, MemoryError):
-    raise
-  # Decoders and parsers of a hundred formats raise anything at all.
-  except Exception as error:
-    raise RejectedClip(
-      'unreadable', f'{type(error).__name__}: {error}'
-    ) from error
 
 
 def _describe(ref: ClipRef, clip: Clip) -> bytes:

@@ -20,20 +20,26 @@ import fcntl
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.queues
+import multiprocessing.synchronize
 import os
 import pathlib
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from musiclm_jax.data import corpus
+from musiclm_jax.data import corpus, shards
 from musiclm_jax.data import progress as progress_lib
-from musiclm_jax.data import shards
 from musiclm_jax.data.sources import ClipRef, ClipSource
+
+# Ours: FMA's own report of broken files is well below it.
+MAX_BAD_SHARE = 0.01
 
 _PLAN_FILE = 'plan.json'
 _LOCK_FILE = '.lock'
@@ -45,10 +51,10 @@ def write_corpus(
   *,
   sample_rate_hz: int,
   num_workers: int | None = None,
-  max_bad_share: float = 0.01,
-  min_seconds: float = 1.0,
-  silence_dbfs: float = -60.0,
-  clips_per_shard: int = 32,
+  max_bad_share: float = MAX_BAD_SHARE,
+  min_seconds: float = shards.MIN_SECONDS,
+  silence_dbfs: float = shards.SILENCE_DBFS,
+  clips_per_shard: int | None = None,
   show_progress: bool = True,
 ) -> corpus.CorpusInfo:
   """Writes every clip of `source`, or what a stopped run has left to write.
@@ -61,7 +67,8 @@ def write_corpus(
     max_bad_share: More rejected clips than this share of all end the run.
     min_seconds: Shorter clips are rejected.
     silence_dbfs: Clips whose peak is below this are rejected.
-    clips_per_shard: Clips in one shard folder.
+    clips_per_shard: Clips in one shard folder. If left out, 32, or fewer where
+      that makes less than 64 shards for the workers to share.
     show_progress: Draws a bar on the terminal.
 
   Returns:
@@ -73,6 +80,8 @@ def write_corpus(
     OSError: The disk is full. Complete shards are kept.
   """
   refs = _checked_refs(source)
+  if clips_per_shard is None:
+    clips_per_shard = min(32, -(-len(refs) // 64))
   settings = shards.ShardSettings(
     sample_rate_hz=sample_rate_hz,
     min_seconds=min_seconds,
@@ -248,9 +257,9 @@ def _write_shards(
     return
   # Spawned, not forked: JAX and TensorFlow hold threads that a fork breaks.
   context = multiprocessing.get_context('spawn')
-  queue = context.Queue()
+  queue, stop = context.Queue(), context.Event()
   pool = concurrent.futures.ProcessPoolExecutor(
-    num_workers, context, _start_worker, (work, queue)
+    num_workers, context, _start_worker, (work, queue, stop)
   )
 
   def show_progress() -> None:
@@ -270,6 +279,7 @@ def _write_shards(
       ' complete shards are kept. Run again with fewer workers.'
     ) from error
   finally:
+    stop.set()
     pool.shutdown(cancel_futures=True)
     show_progress()
 
@@ -308,8 +318,26 @@ def _is_disk_full(error: Exception) -> bool:
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(work: _Work, queue: multiprocessing.queues.Queue) -> None:
-  _worker.update(work=work, queue=queue)
+class _Stopped(Exception):
+  """In a worker: the run has ended before the shard."""
+
+
+def _start_worker(
+  work: _Work,
+  queue: multiprocessing.queues.Queue,
+  stop: multiprocessing.synchronize.Event,
+) -> None:
+  """Keeps what every shard needs, and ends with the process that asked."""
+  # Control-C reaches the whole group; the parent tells the workers to stop.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  _worker.update(work=work, queue=queue, stop=stop)
+  threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+  """A worker whose parent was killed would go on beside the next run's."""
+  multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+  os._exit(1)
 
 
 def _write_in_worker(
@@ -317,6 +345,8 @@ def _write_in_worker(
 ) -> shards.ShardReport:
   def advance(*step: Any) -> None:
     _worker['queue'].put(step)
+    if _worker['stop'].is_set():
+      raise _Stopped
 
   return _write(_worker['work'], number, part, advance)
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -108,6 +109,39 @@ def test_a_worker_that_dies_says_what_to_do_and_keeps_complete_shards(tmp_path):
     toys.write(tmp_path / 'corpus', source, num_workers=2)
   assert (tmp_path / 'corpus' / 'shard-00000').is_dir()
   assert not (tmp_path / 'corpus' / 'shard-00003').exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_takes_its_workers_along_and_the_next_one_finishes(
+  tmp_path,
+):
+  log = tmp_path / 'log'
+  source = toys.Sines(num_clips=23, seconds_a_clip=0.1, log=log)
+  program = (
+    'import pathlib\n'
+    'from tests.data import toys\n'
+    'if __name__ == "__main__":\n'
+    f'  corpus = pathlib.Path({str(tmp_path / "corpus")!r})\n'
+    f'  log = pathlib.Path({str(log)!r})\n'
+    '  source = toys.Sines(num_clips=23, seconds_a_clip=0.1, log=log)\n'
+    '  toys.write(corpus, source, num_workers=2)\n'
+  )
+  script = tmp_path / 'script.py'
+  script.write_text(program)
+  environment = {**os.environ, 'PYTHONPATH': os.getcwd()}
+  with subprocess.Popen([sys.executable, script], env=environment) as run:
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / 'corpus').glob('shard-*')):
+      assert run.poll() is None and time.monotonic() < deadline
+      time.sleep(0.05)
+    run.kill()
+  time.sleep(0.3)
+  loads = len(log.read_text().split())
+  time.sleep(0.5)
+  assert len(log.read_text().split()) == loads < 23  # The workers are gone.
+  toys.write(tmp_path / 'corpus', source)
+  toys.write(tmp_path / 'whole', source)
+  assert _digests(tmp_path / 'corpus') == _digests(tmp_path / 'whole')
 
 
 def test_another_data_set_in_the_same_folder_is_an_error(tmp_path):

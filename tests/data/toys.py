@@ -24,13 +24,16 @@ class Sines:
     faults: Clip number to what is wrong with it.
     kill_at: This clip ends the process that loads it.
     min_samples: Length of clip 0; clip n has 97 n more.
-    log: A file that every load adds a line to.
+    seconds_a_clip: How long a load takes.
+    seconds_a_clip: How long a load takes.
+  log: A file that every load adds a line to.
   """
 
   num_clips: int = 11
   faults: tuple[tuple[int, str], ...] = ()
   kill_at: int | None = None
   min_samples: int = 2 * RATE_HZ + 13
+  seconds_a_clip: float = 0
   log: pathlib.Path | None = None
 
   @property
@@ -52,6 +55,7 @@ class Sines:
     if self.log is not None:
       with open(self.log, 'a') as log:
         log.write(f'{n}\n')
+    time.sleep(self.seconds_a_clip)
     if n == self.kill_at:
       time.sleep(0.2)  # Let the other worker finish something.
       os._exit(1)
