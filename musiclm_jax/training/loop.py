@@ -195,6 +195,7 @@ class _Loop:
       return
     train_step = self._compile()
     self._keep_config()
+    self.meter.start_clock()
     while not (run.finished or run.stopping):
       run.state, metrics = train_step(run.state, batch)
       run.step += 1

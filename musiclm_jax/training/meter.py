@@ -60,7 +60,14 @@ class Meter:
     self._every = log_every_steps
     self._in_flight = collections.deque()
     self._sums: dict[str, np.ndarray] = {}
-    self._start_clock()
+    self.start_clock()
+
+  def start_clock(self) -> None:
+    """Times the interval from now on, so that compilation is not counted."""
+    self._start = time.monotonic()
+    self._excluded = 0.0
+    self._waited = 0.0
+    self._num_steps = 0
 
   def exclude(self, seconds: float) -> None:
     """Takes time that was not spent on steps off the clock."""
@@ -128,11 +135,5 @@ class Meter:
       host_wait_share=min(self._waited / max(seconds, 1e-9), 1.0),
     )
     self._sums = {}
-    self._start_clock()
+    self.start_clock()
     return interval
-
-  def _start_clock(self) -> None:
-    self._start = time.monotonic()
-    self._excluded = 0.0
-    self._waited = 0.0
-    self._num_steps = 0
