@@ -39,19 +39,21 @@ def features() -> tfds.features.FeaturesDict:
   )
 
 
-def splits(
-  source: ClipSource, *, max_bad_share: float = writer.MAX_BAD_SHARE
-) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-  """Keyed examples of every split of a source."""
-  return {
-    split: _examples(source, split, max_bad_share)
-    for split in sorted({ref.split for ref in source.clips()})
-  }
+def splits(source: ClipSource) -> list[str]:
+  return sorted({ref.split for ref in source.clips()})
 
 
-def _examples(
-  source: ClipSource, split: str, max_bad_share: float
+def examples(
+  source: ClipSource,
+  *,
+  split: str,
+  max_bad_share: float = writer.MAX_BAD_SHARE,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Keyed examples of a split. Bad clips are counted, and reported at the end.
+
+  Raises:
+    ValueError: More than `max_bad_share` of the clips are bad.
+  """
   refs = [ref for ref in source.clips() if ref.split == split]
   settings = shards.ShardSettings(sample_rate_hz=SAMPLE_RATE_HZ)
   rejected = collections.Counter()
@@ -73,15 +75,24 @@ def _examples(
         'facts': json.dumps(dict(clip.facts)),
       },
     )
-  if not rejected:
-    return
+  if rejected:
+    _report(source.name, split, rejected, len(refs), max_bad_share)
+
+
+def _report(
+  name: str,
+  split: str,
+  rejected: collections.Counter,
+  num_clips: int,
+  max_bad_share: float,
+) -> None:
   counts = ', '.join(f'{n} {reason}' for reason, n in rejected.most_common())
   told = (
-    f'{source.name}: rejected {rejected.total()} of {len(refs)} clips of'
-    f' {split!r}: {counts}'
+    f'{name}: rejected {rejected.total()} of {num_clips} clips of {split!r}:'
+    f' {counts}'
   )
   logging.warning('%s.', told)
-  if rejected.total() > max_bad_share * len(refs):
+  if rejected.total() > max_bad_share * num_clips:
     raise ValueError(
       f'{told}; the allowed share is {max_bad_share:g}. Mend them, or raise'
       ' max_bad_share in the builder.'

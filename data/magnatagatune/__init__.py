@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MagnaTagATune as a TFDS data set."""
