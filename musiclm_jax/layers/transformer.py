@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A decoder-only Transformer body: T5 1.1's decoder without cross-attention.
+
+Raffel et al., "Exploring the Limits of Transfer Learning with a Unified
+Text-to-Text Transformer" (2020), with the gated GELU of its version 1.1: norms
+before the layers and at the end, no biases, relative position bias in one table
+for all layers. Scores are divided by the root of the head width, which T5 puts
+into its initializer (ours, for rotary embedding and fused kernels).
+
+Shapes: [batch, length, embed]; capacity = positions a cache has room for.
+Dropout is on where a 'dropout' key is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from musiclm_jax import axes
+from musiclm_jax.layers import (
+  attention,
+  embedding,
+  feedforward,
+  normalization,
+)
+from musiclm_jax.layers.cache import LayerCache
+
+Position = Literal['relative', 'rotary']
+
+_HIDDEN_AXES = (axes.BATCH, axes.LENGTH, axes.EMBED)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+  """Sizes of a Transformer body and how it is computed.
+
+  Attributes:
+    num_layers: Blocks of attention and feed-forward.
+    num_heads: Attention heads.
+    embed_dim: Width.
+    mlp_dim: Hidden width of the feed-forward, gate and value each.
+    head_dim: Width of a head; None divides the width among the heads.
+    dropout_rate: On embeddings, hidden widths and what is added to the stream.
+    position: 'relative' for T5's bias, 'rotary' for rotary embedding.
+    num_buckets: Of the relative bias.
+    max_distance: Of the relative bias.
+    attention: Implementation over a whole sequence.
+    scan_layers: Whether the layers are one program and one stacked parameter:
+      compiles faster, and cannot decode (see `unstack_layers`).
+    remat: Whether a training step computes each block's activations again
+      instead of keeping them.
+    dtype: Compute type; norms, softmax and losses are at least float32.
+    param_dtype: Stored type.
+  """
+
+  num_layers: int
+  num_heads: int
+  embed_dim: int
+  mlp_dim: int
+  head_dim: int | None = None
+  dropout_rate: float = 0.1
+  position: Position = 'relative'
+  num_buckets: int = 32
+  max_distance: int = 128
+  attention: attention.Implementation = 'einsum'
+  scan_layers: bool = False
+  remat: bool = False
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+
+  def __post_init__(self):
+    if self.head_dim is None:
+      if self.embed_dim % self.num_heads:
+        raise ValueError(
+          f'A width of {self.embed_dim} does not divide among'
+          f' {self.num_heads} heads; set head_dim, or change either.'
+        )
+      object.__setattr__(self, 'head_dim', self.embed_dim // self.num_heads)
+    known = {
+      'position': get_args(Position),
+      'attention': attention.IMPLEMENTATIONS,
+    }
+    for name, values in known.items():
+      if getattr(self, name) not in values:
+        raise ValueError(
+          f'{name} is {getattr(self, name)!r}; choose one of {values}.'
+        )
+    if self.position == 'rotary' and self.head_dim % 2:
+      raise ValueError(
+        f'Rotary embedding turns pairs, and head_dim is {self.head_dim}; choose'
+        ' an even one.'
+      )
+
+  @property
+  def types(self) -> dict[str, Any]:
+    """What every layer is told."""
+    return {
+      'dtype': jnp.dtype(self.dtype),
+      'param_dtype': jnp.dtype(self.param_dtype),
+    }
+
+
+@flax.struct.dataclass
+class Contextual:
+  """What a Transformer makes.
+
+  Attributes:
+    hidden: After the last norm, [batch, length, embed].
+    caches: One a layer, if they were asked for or given; else empty.
+  """
+
+  hidden: Any
+  caches: tuple[LayerCache, ...] = ()
+
+
+class Block(nn.Module):
+  """Attention, then feed-forward, each normed before and added to the stream.
+
+  Attributes:
+    config: Sizes.
+    keeps_cache: Whether keys and values are handed back.
+  """
+
+  config: TransformerConfig
+  keeps_cache: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    hidden: Float[Array, 'batch length embed'],
+    view: attention.View,
+    cache: LayerCache | None = None,
+    position: Int[Array, ''] | None = None,
+  ) -> tuple[Float[Array, 'batch length embed'], LayerCache | None]:
+    config = self.config
+    attended, cache = attention.SelfAttention(
+      num_heads=config.num_heads,
+      head_dim=config.head_dim,
+      is_rotary=config.position == 'rotary',
+      implementation=config.attention,
+      name='attention',
+      **config.types,
+    )(
+      normalization.RMSNorm(name='attention_norm', **config.types)(hidden),
+      view=view,
+      cache=cache,
+      position=position,
+    )
+    hidden = hidden + _dropped(self, attended)
+    made = feedforward.FeedForward(
+      mlp_dim=config.mlp_dim,
+      dropout_rate=config.dropout_rate,
+      name='feedforward',
+      **config.types,
+    )(normalization.RMSNorm(name='feedforward_norm', **config.types)(hidden))
+    hidden = nn.with_logical_constraint(
+      hidden + _dropped(self, made), _HIDDEN_AXES
+    )
+    return hidden, cache if self.keeps_cache else None
+
+
+class Transformer(nn.Module):
+  """Blocks over a causal sequence.
+
+  Attributes:
+    config: Sizes.
+  """
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    embedded: Float[Array, 'batch length embed'],
+    *,
+    valid_mask: Bool[Array, 'batch attended'],
+    keeps_caches: bool = False,
+    caches: tuple[LayerCache, ...] = (),
+    position: Int[Array, ''] | None = None,
+  ) -> Contextual:
+    """Runs a whole sequence, or one position after those in `caches`.
+
+    Args:
+      embedded: The inputs; of one position if there are caches.
+      valid_mask: False where a position is padding and is not looked at; as
+        wide as the inputs, or as the capacity of the caches.
+      keeps_caches: Whether a whole sequence hands its caches back.
+      caches: What came before, one a layer.
+      position: Where the inputs stand, if there are caches.
+
+    Returns:
+      The outputs, and the caches with the inputs in them.
+    """
+    hidden = nn.with_logical_constraint(_dropped(self, embedded), _HIDDEN_AXES)
+    view = self._view(valid_mask, position=position)
+    if caches:
+      hidden, kept = self._step(hidden, view, caches, position)
+    else:
+      hidden, kept = self._whole(hidden, view, keeps_caches)
+    hidden = normalization.RMSNorm(name='norm', **self.config.types)(hidden)
+    return Contextual(_dropped(self, hidden), kept)
+
+  def _view(
+    self,
+    valid_mask: Bool[Array, 'batch attended'],
+    *,
+    position: Int[Array, ''] | None,
+  ) -> attention.View:
+    """What is seen of the sequence, or from `position` of a cache."""
+    config, num_attended = self.config, valid_mask.shape[1]
+    by_distance = None
+    if config.position == 'relative':
+      by_distance = embedding.RelativeBias(
+        num_heads=config.num_heads,
+        num_buckets=config.num_buckets,
+        max_distance=config.max_distance,
+        param_dtype=config.types['param_dtype'],
+        name='relative_bias',
+      )(num_attended)
+    if position is None:
+      return attention.View(
+        mask=attention.causal_mask(valid_mask),
+        bias=by_distance
+        if by_distance is None
+        else embedding.bias_matrix(by_distance),
+        positions=jnp.arange(num_attended),
+      )
+    past = jnp.arange(num_attended) <= position
+    return attention.View(
+      mask=(past[None] & valid_mask)[:, None, None],
+      bias=by_distance
+      if by_distance is None
+      else embedding.bias_row(by_distance, position=position)[None, :, None],
+      positions=position[None],
+    )
+
+  def _whole(
+    self, hidden: jax.Array, view: attention.View, keeps_caches: bool
+  ) -> tuple[jax.Array, tuple[LayerCache, ...]]:
+    config = self.config
+    block = Block
+    if config.remat:
+      # Inside a scan nothing can be merged with the first computation.
+      block = nn.remat(Block, prevent_cse=not config.scan_layers)
+    if config.scan_layers and not keeps_caches:
+      hidden, _ = nn.scan(
+        block,
+        variable_axes={'params': 0},
+        split_rngs={'params': True, 'dropout': True},
+        in_axes=nn.broadcast,
+        length=config.num_layers,
+        metadata_params={nn.PARTITION_NAME: axes.LAYERS},
+      )(config=config, name='layers')(hidden, view)
+      return hidden, ()
+    self._require_separate_layers()
+    kept = []
+    for index in range(config.num_layers):
+      hidden, cache = block(
+        config=config, keeps_cache=keeps_caches, name=f'layer_{index}'
+      )(hidden, view)
+      kept.append(cache)
+    return hidden, tuple(kept) if keeps_caches else ()
+
+  def _step(
+    self,
+    hidden: jax.Array,
+    view: attention.View,
+    caches: tuple[LayerCache, ...],
+    position: Int[Array, ''],
+  ) -> tuple[jax.Array, tuple[LayerCache, ...]]:
+    self._require_separate_layers()
+    kept = []
+    for index, cache in enumerate(caches):
+      hidden, cache = Block(
+        config=self.config, keeps_cache=True, name=f'layer_{index}'
+      )(hidden, view, cache, position)
+      kept.append(cache)
+    return hidden, tuple(kept)
+
+  def _require_separate_layers(self) -> None:
+    if self.config.scan_layers:
+      raise ValueError(
+        'A Transformer with scan_layers cannot decode: inside a loop its'
+        ' stacked parameters would be copied layer by layer. Unstack them with'
+        ' `unstack_layers` and set scan_layers to False.'
+      )
+
+
+def unstack_layers(params: Any, *, num_layers: int) -> dict[str, Any]:
+  """The parameters of a Transformer with scan_layers, one entry a layer.
+
+  Those of one without come back as they are.
+  """
+  if 'layers' not in params:
+    return dict(params)
+  separate = {name: leaf for name, leaf in params.items() if name != 'layers'}
+  for index in range(num_layers):
+    separate[f'layer_{index}'] = jax.tree.map(
+      lambda leaf: leaf[index],  # noqa: B023
+      params['layers'],
+    )
+  return separate
+
+
+def _dropped(
+  module: nn.Module, values: Float[Array, 'batch length embed']
+) -> Float[Array, 'batch length embed']:
+  """`values` with dropout; broadcasts nothing, unlike T5's over positions."""
+  return nn.Dropout(
+    module.config.dropout_rate, deterministic=not module.has_rng('dropout')
+  )(values)
