@@ -3,7 +3,8 @@
 
 tasks/        one data set a file: each is a ClipSource
 sources       what a data set is: clips by name, and how to load one
-writer        clip source → corpus on disk (shards: one shard; progress: the bar)
+writer        clip source → corpus on disk (shards: one of it; workers: processes
+              that write them; progress: the bar)
 corpus        a corpus on disk, read by clip and sample
 order         which example comes when: a function, without state
 loader        corpus → batches (prefetch: made ahead; augmentation)

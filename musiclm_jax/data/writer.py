@@ -11,30 +11,19 @@ a share of bad clips above `max_bad_share` ends the run.
 
 from __future__ import annotations
 
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.connection
-import multiprocessing.queues
-import multiprocessing.synchronize
-import os
 import pathlib
-import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from musiclm_jax.data import corpus, shards
+from musiclm_jax.data import corpus, shards, workers
 from musiclm_jax.data import progress as progress_lib
 from musiclm_jax.data.sources import ClipRef, ClipSource
 
@@ -111,19 +100,12 @@ def write_corpus(
         for number, part in parts.items()
         if not shards.is_complete(directory, number)
       }
-      work = _Work(source=source, directory=directory, settings=settings)
-      for report in _write_shards(work, missing, num_workers, bar):
+      work = workers.Work(source=source, directory=directory, settings=settings)
+      for report in workers.write_shards(
+        work, missing, num_workers=num_workers, bar=bar
+      ):
         bad.add(report)
     return _finish(source, directory, settings, len(parts))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Work:
-  """What every worker is told once."""
-
-  source: ClipSource
-  directory: pathlib.Path
-  settings: shards.ShardSettings
 
 
 class _BadClips:
@@ -239,116 +221,6 @@ def _exclusive(directory: pathlib.Path) -> Iterator[None]:
         f'Another process is writing {directory}; wait for it, or end it.'
       ) from error
     yield
-
-
-def _write_shards(
-  work: _Work,
-  parts: dict[int, Sequence[ClipRef]],
-  num_workers: int | None,
-  bar: progress_lib.Bar,
-) -> Iterator[shards.ShardReport]:
-  """Yields a report for each shard as it is completed, in no order."""
-  if num_workers is None:
-    num_workers = os.cpu_count() or 1
-  num_workers = min(num_workers, len(parts))
-  if num_workers == 0:
-    for number, part in parts.items():
-      yield _write(work, number, part, bar.advance)
-    return
-  # Spawned, not forked: JAX and TensorFlow hold threads that a fork breaks.
-  context = multiprocessing.get_context('spawn')
-  queue, stop = context.Queue(), context.Event()
-  pool = concurrent.futures.ProcessPoolExecutor(
-    num_workers, context, _start_worker, (work, queue, stop)
-  )
-
-  def show_progress() -> None:
-    while not queue.empty():
-      bar.advance(*queue.get())
-
-  try:
-    pending = {pool.submit(_write_in_worker, *item) for item in parts.items()}
-    while pending:
-      done, pending = concurrent.futures.wait(pending, timeout=0.2)
-      show_progress()
-      for future in done:
-        yield future.result()
-  except concurrent.futures.process.BrokenProcessPool as error:
-    raise OSError(
-      f'A process that wrote {work.directory} died, perhaps for want of memory;'
-      ' complete shards are kept. Run again with fewer workers.'
-    ) from error
-  finally:
-    stop.set()
-    pool.shutdown(cancel_futures=True)
-    show_progress()
-
-
-def _write(
-  work: _Work, number: int, part: Sequence[ClipRef], advance: shards.Advance
-) -> shards.ShardReport:
-  """Writes a shard; says what to do if the disk is full."""
-  try:
-    return shards.write_shard(
-      work.source,
-      part,
-      directory=work.directory,
-      number=number,
-      settings=work.settings,
-      advance=advance,
-    )
-  except (OSError, RuntimeError) as error:
-    if not _is_disk_full(error):
-      raise
-    free = shutil.disk_usage(work.directory).free / 2**20
-    raise OSError(
-      f'The disk is full ({free:.0f} MiB free) at shard {number} of'
-      f' {work.directory}. Complete shards are kept: make room and run again.'
-    ) from error
-
-
-def _is_disk_full(error: Exception) -> bool:
-  codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-  # array_record raises RuntimeError with the system's words.
-  return getattr(error, 'errno', None) in codes or any(
-    os.strerror(code) in str(error) for code in codes
-  )
-
-
-_worker: dict[str, Any] = {}
-
-
-class _Stopped(Exception):
-  """In a worker: the run has ended before the shard."""
-
-
-def _start_worker(
-  work: _Work,
-  queue: multiprocessing.queues.Queue,
-  stop: multiprocessing.synchronize.Event,
-) -> None:
-  """Keeps what every shard needs, and ends with the process that asked."""
-  # Control-C reaches the whole group; the parent tells the workers to stop.
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  _worker.update(work=work, queue=queue, stop=stop)
-  threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-  """A worker whose parent was killed would go on beside the next run's."""
-  multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-  os._exit(1)
-
-
-def _write_in_worker(
-  number: int, part: Sequence[ClipRef]
-) -> shards.ShardReport:
-  def advance(*step: Any) -> None:
-    _worker['queue'].put(step)
-    if _worker['stop'].is_set():
-      raise _Stopped
-
-  return _write(_worker['work'], number, part, advance)
 
 
 def _finish(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import time
@@ -92,3 +93,14 @@ def write(directory: pathlib.Path, source: Sines, **settings):
     'show_progress': False,
   } | settings
   return writer.write_corpus(source, directory, **settings)
+
+
+def digests(directory: pathlib.Path) -> dict[str, str]:
+  """Of every file of a corpus."""
+  return {
+    str(path.relative_to(directory)): hashlib.sha256(
+      path.read_bytes()
+    ).hexdigest()
+    for path in sorted(directory.rglob('*'))
+    if path.is_file() and path.name != '.lock'
+  }

@@ -41,6 +41,7 @@ _FACTS = {
   'license': ('track', 'license'),
 }
 _TAGS = ('track', 'tags')
+_COLUMNS = (('set', 'split'), ('set', 'subset'), _TAGS, *_FACTS.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,11 +103,18 @@ class Fma:
       columns = list(zip(next(reader), next(reader)))
       _require_columns(path, columns)
       next(reader)  # 'track_id' and empty cells.
-      rows = [dict(zip(columns, cells)) for cells in reader]
-    # The track number is the first column, which has no name.
+      # The track number is the first column, which has no name. Of the others
+      # only what is used: the source is pickled into every worker.
+      places = {column: columns.index(column) for column in _COLUMNS}
+      tracks = {
+        f'{int(cells[0]):06d}': {
+          column: cells[place] for column, place in places.items()
+        }
+        for cells in reader
+      }
     return {
-      f'{int(row[columns[0]]):06d}': row
-      for row in rows
+      track: row
+      for track, row in tracks.items()
       if row['set', 'subset'] in wanted
     }
 
@@ -114,8 +122,7 @@ class Fma:
 def _require_columns(
   path: pathlib.Path, columns: list[tuple[str, str]]
 ) -> None:
-  wanted = [('set', 'split'), ('set', 'subset'), _TAGS, *_FACTS.values()]
-  missing = ['/'.join(column) for column in wanted if column not in columns]
+  missing = ['/'.join(column) for column in _COLUMNS if column not in columns]
   if missing:
     raise ValueError(
       f'{path} lacks the columns {", ".join(missing)}; is it tracks.csv of'
