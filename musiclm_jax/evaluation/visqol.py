@@ -3,7 +3,9 @@
 
 ViSQOL v3 (Chinen et al., 2020), by the package visqol-python (the extra
 `eval`). It compares at 48 kHz, so a codec at 24 kHz cannot reach what an exact
-copy gets (4.73): the original, resampled there and back, is its ceiling.
+copy gets (4.73): the original, resampled there and back, is its ceiling. It is
+made for copies: noise without anything of the original got 3.5, more than the
+original with that noise under it. Read it beside the other figures.
 """
 
 from __future__ import annotations
