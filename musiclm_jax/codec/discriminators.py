@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -60,6 +60,7 @@ class Judgement:
   features: tuple[Layer, ...]
 
 
+@runtime_checkable
 class DiscriminatorConfig(Protocol):
   """What the configs below offer, and a discriminator of one's own must."""
 
