@@ -14,9 +14,20 @@ import numpy as np
 WAVEFORM = 'waveform'  # float32 [batch, samples], in [-1, 1]
 SAMPLE_MASK = 'sample_mask'  # bool [batch, samples], False over padding
 
-# Token batches (stages).
+
+# Token batches (stages): whole rows, or the codes of each stream of one window.
 TOKENS = 'tokens'  # int32 [batch, length]
 LOSS_MASK = 'loss_mask'  # bool [batch, length], True where a loss is taken
+
+
+def codes_key(stream: str) -> str:
+  """Of a stream's codes: int32 [batch, frames, levels], from level 0 on."""
+  return f'codes/{stream}'
+
+
+def frame_mask_key(stream: str) -> str:
+  """Of a mask, bool [batch, frames], where clips may lack frames at the end."""
+  return f'frame_mask/{stream}'
 
 
 @runtime_checkable
