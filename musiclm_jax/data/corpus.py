@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from array_record.python import array_record_module
+from jaxtyping import Float32, Int, Int16
 
 ClipNumber = int | np.integer
 
@@ -181,7 +182,7 @@ class AudioCorpus:
   def sample_rate_hz(self) -> int:
     return self.info.sample_rate_hz
 
-  def clips(self, split: str) -> np.ndarray:
+  def clips(self, split: str) -> Int[np.ndarray, ' clips']:
     """Clip numbers of a split, in the order of the source."""
     if split not in self.info.splits:
       raise ValueError(
@@ -193,8 +194,8 @@ class AudioCorpus:
 
   def read(
     self, clip: ClipNumber, *, start: int, num_samples: int
-  ) -> np.ndarray:
-    """int16 [num_samples] of a clip, from sample `start`; zeros past its end."""
+  ) -> Int16[np.ndarray, ' samples']:
+    """`num_samples` of a clip, from sample `start`; zeros past its end."""
     row = self.index[clip]
     end = min(start + num_samples, int(row['num_samples']))
     samples = np.zeros(num_samples, np.int16)
@@ -213,8 +214,8 @@ class AudioCorpus:
     samples[: end - start] = pcm[start - first * rate : end - first * rate]
     return samples
 
-  def waveform(self, clip: ClipNumber) -> np.ndarray:
-    """float32 [samples] in [-1, 1]: the whole clip."""
+  def waveform(self, clip: ClipNumber) -> Float32[np.ndarray, ' samples']:
+    """The whole clip, in [-1, 1]."""
     samples = self.read(
       clip, start=0, num_samples=int(self.index[clip]['num_samples'])
     )

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from absl import logging
+from jaxtyping import Int
 
 from musiclm_jax import batches as batches_lib
 from musiclm_jax.data import corpus as corpus_lib
@@ -141,7 +142,7 @@ class AudioBatches:
       rows=rows,
     )
 
-  def examples(self, numbers: np.ndarray) -> Batch:
+  def examples(self, numbers: Int[np.ndarray, ' batch']) -> Batch:
     """The examples of the given numbers, one a row."""
     waveform = np.zeros((len(numbers), self._window), np.float32)
     mask = np.zeros((len(numbers), self._window), bool)
@@ -235,7 +236,7 @@ class Mixture:
       self.examples, start, None, batch_size=self.batch_size, rows=rows
     )
 
-  def examples(self, numbers: np.ndarray) -> Batch:
+  def examples(self, numbers: Int[np.ndarray, ' batch']) -> Batch:
     """The examples of the given numbers, one a row."""
     which, places = self._interleave.locate(numbers)
     mixed: Batch = {}

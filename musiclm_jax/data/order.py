@@ -25,6 +25,9 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float64, Int
+
+Positions = Int[np.ndarray, '*shape']
 
 # Ours. Four rounds suffice in theory; more cost nothing beside reading audio
 # and keep tiny corpora well mixed.
@@ -50,7 +53,7 @@ class Shuffle:
     if self.num_items < 1:
       raise ValueError(f'Nothing to shuffle: {self.num_items} items.')
 
-  def item_at(self, positions: np.ndarray) -> np.ndarray:
+  def item_at(self, positions: Positions) -> Positions:
     """The item that stands at each position of the endless stream."""
     positions = np.asarray(positions, np.int64)
     epochs, places = np.divmod(positions, self.num_items)
@@ -93,7 +96,7 @@ class Interleave:
     counts[largest_first[: _BLOCK - counts.sum()]] += 1
     return tuple(int(count) for count in counts)
 
-  def locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def locate(self, positions: Positions) -> tuple[Positions, Positions]:
     """Stream number and position in that stream, of each position."""
     positions = np.asarray(positions, np.int64)
     blocks, slots = np.divmod(positions, _BLOCK)
@@ -120,7 +123,9 @@ class Interleave:
     return streams, ranks
 
 
-def uniform(positions: np.ndarray, *, seed: int, purpose: str) -> np.ndarray:
+def uniform(
+  positions: Positions, *, seed: int, purpose: str
+) -> Float64[np.ndarray, '*shape']:
   """float64 in [0, 1), one a position; other purposes draw independently."""
   key = _key(seed, zlib.crc32(purpose.encode()))
   words = _mix(np.asarray(positions, np.uint64), key)

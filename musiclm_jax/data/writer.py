@@ -216,7 +216,7 @@ def _exclusive(directory: pathlib.Path) -> Iterator[None]:
   with open(directory / _LOCK_FILE, 'w') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
       raise ValueError(
         f'Another process is writing {directory}; wait for it, or end it.'
       ) from error
