@@ -423,7 +423,7 @@ class Discriminators(nn.Module):
     return tuple(judgements)
 
 
-def halve_rate(waveform: Waveform) -> Waveform:
+def halve_rate(waveform: Waveform) -> Float[Array, 'batch halved']:
   """Means of four samples, every two; silence beyond the ends."""
   batch, samples = waveform.shape
   padded = jnp.pad(waveform, ((0, 0), (1, 1 + samples % 2)))
