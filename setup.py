@@ -46,11 +46,13 @@ TUNES = [
 
 EXTRAS = {
   'tunes': TUNES,
-  # seqio brings the one TensorFlow; etils needs importlib_resources unsaid.
+  # The TensorFlow that seqio brings, the only one. etils needs
+  # importlib_resources unsaid.
   'data': [
     *TUNES,
     'importlib_resources',
     'seqio',
+    'tensorflow',
     'tensorflow-datasets',
   ],
   'eval': ['visqol-python'],
