@@ -126,7 +126,10 @@ class WaveDiscriminators(nn.Module):
     return judgements
 
   def _judge(
-    self, index: int, waveform: Waveform, sample_mask: SampleMask
+    self,
+    index: int,
+    waveform: Float[Array, 'batch lower_rate'],
+    sample_mask: SampleMask,
   ) -> Judgement:
     config = self.config
 
