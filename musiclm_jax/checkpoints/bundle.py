@@ -245,6 +245,8 @@ def _write(
       weights, staging / WEIGHTS, metadata={'fingerprint': model['fingerprint']}
     )
     (staging / CONFIG_GIN).write_text(gin_config)
+    # safetensors makes its file for the owner alone.
+    shutil.copymode(staging / CONFIG_GIN, staging / WEIGHTS)
     (staging / MODEL_JSON).write_text(json.dumps(model, indent=2) + '\n')
     # The manifest last: without it the folder is no bundle, and between the
     # renames of a second publish the fingerprint tells.

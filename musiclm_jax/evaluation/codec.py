@@ -249,7 +249,7 @@ class _Tally:
 
 def _codebook_figures(counts: Int[np.ndarray, ' codes']) -> CodebookFigures:
   shares = counts[counts > 0] / counts.sum()
-  entropy_bits = float(-np.sum(shares * np.log2(shares)))
+  entropy_bits = float(np.sum(shares * np.log2(1 / shares)))
   return CodebookFigures(
     used_share=shares.size / counts.size,
     entropy_bits=entropy_bits,

@@ -99,6 +99,12 @@ def test_publishing_twice_gives_the_same_fingerprint_and_replaces(tmp_path):
   ]
 
 
+def test_whoever_may_read_one_file_of_a_bundle_may_read_all(tmp_path):
+  bundle.publish(tmp_path, make_contents())
+  modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+  assert len(modes) == 1
+
+
 def test_boxes_of_logical_axes_are_taken_off(tmp_path):
   boxed = nn.LogicallyPartitioned(jnp.ones((3, 5)), names=('embed', 'mlp'))
   bundle.publish(tmp_path, make_contents(weights={'params': {'kernel': boxed}}))
