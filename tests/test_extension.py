@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data set, a codec and a stage of one's own, without editing the package.
+
+Everything below is what a user would write, in one file of their own: a toy of
+each kind is trained for ten steps from a corpus on disk, published and loaded.
+"""
+
+import dataclasses
+import fractions
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from musiclm_jax import axes, batches
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.codec.base import load_codec
+from musiclm_jax.data import loader, sources, writer
+from musiclm_jax.layers.parameters import param
+from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
+from musiclm_jax.stages.layout import StageLayout
+from musiclm_jax.stages.spec import StageSpec, Take
+from musiclm_jax.streams import TokenStream
+from musiclm_jax.training import hooks, loop, metrics_writer, optimizers
+from musiclm_jax.training.partitioning import Partitioner
+from musiclm_jax.training.step import Training
+
+RATE_HZ = 8000
+HOP = 40
+LEVELS = 2
+CODES = 16
+
+
+# A data set: one class.
+@dataclasses.dataclass(frozen=True)
+class Beeps:
+  """Two seconds of one pitch each."""
+
+  name: str = 'beeps'
+
+  def clips(self):
+    return [
+      sources.ClipRef(
+        id=str(pitch_hz),
+        split='validation' if pitch_hz % 50 == 0 else 'train',
+        group=str(pitch_hz),
+      )
+      for pitch_hz in range(410, 610, 10)
+    ]
+
+  def load(self, ref):
+    phase = 2 * np.pi * int(ref.id) * np.arange(2 * RATE_HZ) / RATE_HZ
+    return sources.Clip(
+      waveform=(0.5 * np.sin(phase)).astype(np.float32),
+      sample_rate_hz=RATE_HZ,
+      captions=(f'A beep at {ref.id} Hz.',),
+    )
+
+
+# A codec: a config, a module, what the rest of the package sees, an objective.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoundingConfig:
+  """A linear map of each frame to numbers that are rounded."""
+
+  num_levels: int = LEVELS
+
+  @property
+  def stream(self):
+    return TokenStream(
+      name='acoustic',
+      rate_hz=fractions.Fraction(RATE_HZ, HOP),
+      num_codebooks=self.num_levels,
+      codebook_size=CODES,
+    )
+
+  def make_codec(self, weights, *, stream):
+    return RoundingCodec(self, weights, stream)
+
+
+class Rounding(nn.Module):
+  config: RoundingConfig
+
+  def setup(self):
+    def kernel(name, shape, names):
+      init = nn.initializers.normal(0.1)
+      return param(self, name, init, shape, jnp.float32, axes=names)
+
+    shape = (HOP, self.config.num_levels)
+    self.analysis = kernel('analysis', shape, (axes.EMBED, axes.LEVELS))
+    self.synthesis = kernel('synthesis', shape[::-1], (axes.LEVELS, axes.EMBED))
+
+  def latents(self, waveform):
+    frames = waveform.reshape(waveform.shape[0], -1, HOP)
+    return CODES / 2 * (1 + jnp.tanh(frames @ self.analysis)) - 0.5
+
+  def encode(self, waveform):
+    return jnp.round(self.latents(waveform)).astype(jnp.int32)
+
+  def decode(self, codes):
+    values = (codes + 0.5) * 2 / CODES - 1
+    frames = values @ self.synthesis[: codes.shape[-1]]
+    return frames.reshape(codes.shape[0], -1)
+
+  def __call__(self, waveform):
+    latents = self.latents(waveform)
+    rounded = jnp.round(latents)
+    return self.decode(latents + jax.lax.stop_gradient(rounded - latents))
+
+
+class RoundingCodec:
+  """A `Codec`."""
+
+  def __init__(self, config, weights, stream):
+    weights = jax.tree.map(jnp.asarray, weights)
+    self._apply = lambda *args, method: Rounding(config).apply(
+      weights, *args, method=method
+    )
+    self.stream = stream
+    self.sample_rate_hz = RATE_HZ
+    self.hop_samples = HOP
+
+  def encode(self, waveform, *, sample_rate_hz, num_levels=None):
+    assert sample_rate_hz == RATE_HZ
+    return self._apply(waveform, method='encode')[..., :num_levels]
+
+  def decode(self, codes):
+    return self._apply(codes, method='decode')
+
+
+class RoundingObjective:
+  """Squared error over what is not padding."""
+
+  batch_is_coupled = False
+
+  def __init__(self, config):
+    self.config = config
+
+  def init(self, key, batch):
+    return Rounding(self.config).init(key, batch[batches.WAVEFORM])
+
+  def loss(self, variables, batch, key):
+    made = Rounding(self.config).apply(variables, batch[batches.WAVEFORM])
+    error = (made - batch[batches.WAVEFORM]) ** 2
+    return LossOutput(WeightedMean.of(error, batch[batches.SAMPLE_MASK]))
+
+  def evaluate(self, variables, batch, key):
+    loss = self.loss(variables, batch, key).loss
+    made = Rounding(self.config).apply(variables, batch[batches.WAVEFORM])
+    return Evaluation({'loss': loss}, {'reconstruction': made})
+
+  def bundle(self, variables):
+    return bundle.BundleContents(
+      kind='codec',
+      config=self.config,
+      weights=variables,
+      stream_out=self.config.stream,
+    )
+
+
+# A stage: a declaration over streams, and here a model of its own too.
+def refine(*, acoustic):
+  """The first level of a codec to the others, a second at a time."""
+  return StageSpec(
+    name='refine',
+    inputs=(Take(stream=acoustic, count=1),),
+    output=Take(stream=acoustic, first=1),
+    window_seconds=1,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BigramConfig:
+  num_ids: int
+
+
+class BigramObjective:
+  """Each token from the one before it."""
+
+  batch_is_coupled = False
+
+  def __init__(self, layout, *, trained_on):
+    self.layout = layout
+    self.trained_on = trained_on
+
+  def init(self, key, batch):
+    shape = (self.layout.num_ids, self.layout.num_ids)
+    zeros = nn.with_logical_partitioning(jnp.zeros, (axes.VOCAB, axes.EMBED))
+    return {'params': {'logits': zeros(shape)}}
+
+  def loss(self, variables, batch, key):
+    tokens = batch[batches.TOKENS]
+    logits = jax.nn.log_softmax(variables['params']['logits'])[tokens[:, :-1]]
+    targets = tokens[:, 1:, None]
+    nats = -jnp.take_along_axis(logits, targets, axis=-1)[..., 0]
+    return LossOutput(WeightedMean.of(nats, batch[batches.LOSS_MASK][:, 1:]))
+
+  def evaluate(self, variables, batch, key):
+    return Evaluation({'loss': self.loss(variables, batch, key).loss})
+
+  def bundle(self, variables):
+    take = self.layout.spec.output
+    return bundle.BundleContents(
+      kind='stage',
+      config=BigramConfig(num_ids=self.layout.num_ids),
+      weights=variables,
+      stream_out=take.stream,
+      streams_in=(take.stream,),
+      trained_on={take.stream.name: self.trained_on},
+    )
+
+
+class Rows:
+  """A `BatchSource` of a stage's rows, from audio through a codec."""
+
+  def __init__(self, audio, codec, layout):
+    self.audio, self.codec, self.layout = audio, codec, layout
+    self.batch_size = audio.batch_size
+
+  def batches(self, start, **processes):
+    for batch in self.audio.batches(start, **processes):
+      codes = self.codec.encode(
+        batch[batches.WAVEFORM], sample_rate_hz=self.audio.sample_rate_hz
+      )
+      tokens = self.layout.pack({self.codec.stream.name: np.asarray(codes)})
+      yield {
+        batches.TOKENS: tokens,
+        batches.LOSS_MASK: self.layout.loss_mask(tokens),
+      }
+
+
+def train(model_dir, objective, batches_of, *, learning_rate=0.1):
+  """Ten steps on a mesh; the losses of the first and of the last."""
+  loop.train(
+    model_dir=str(model_dir),
+    training=Training(
+      objective=objective,
+      optimizer=optimizers.adam(learning_rate=learning_rate),
+    ),
+    batches=batches_of('train', 'random'),
+    num_steps=10,
+    save_every_steps=5,
+    log_every_steps=1,
+    partitioner=Partitioner(data=2, fsdp=2, tensor=2),
+    hooks=[
+      hooks.Evaluate(batches_of('validation', 'fixed'), every_steps=5),
+      hooks.Publish(),
+    ],
+  )
+  path = model_dir / 'metrics' / metrics_writer.FILE_NAME
+  lines = list(metrics_writer.read(path))
+  assert any('evaluate/loss' in line for line in lines)
+  losses = [line['train/loss'] for line in lines if 'train/loss' in line]
+  assert len(losses) == 10
+  return losses[0], losses[-1]
+
+
+def test_toys_of_every_kind_are_trained_from_one_file(tmp_path):
+  corpus = tmp_path / 'corpus'
+  info = writer.write_corpus(
+    Beeps(), corpus, sample_rate_hz=RATE_HZ, num_workers=0, show_progress=False
+  )
+  assert info.source == 'beeps'
+
+  def audio_of(split, crops):
+    return loader.AudioBatches(
+      corpus, split=split, crops=crops, window_seconds=1, batch_size=8
+    )
+
+  config = RoundingConfig()
+  first, last = train(
+    tmp_path / 'codec',
+    RoundingObjective(config),
+    audio_of,
+  )
+  assert last < first / 2
+
+  codec = load_codec(tmp_path / 'codec')
+  assert codec.stream.fingerprint == bundle.load(tmp_path / 'codec').fingerprint
+  beep = Beeps().load(Beeps().clips()[-1]).waveform[None]
+  codes = codec.encode(beep, sample_rate_hz=RATE_HZ)
+  assert codes.shape == (1, 400, LEVELS)
+  assert np.mean((codec.decode(codes) - beep) ** 2) < np.mean(beep**2)
+
+  layout = StageLayout(spec=refine(acoustic=codec.stream))
+  first, last = train(
+    tmp_path / 'stage',
+    BigramObjective(layout, trained_on=codec.stream.fingerprint),
+    lambda *which: Rows(audio_of(*which), codec, layout),
+    learning_rate=1.0,
+  )
+  assert last < 0.8 * first
+  stage = bundle.load(tmp_path / 'stage', kind='stage')
+  assert stage.trained_on == {'acoustic': codec.stream.fingerprint}
+  assert stage.streams_in == (codec.stream,)
