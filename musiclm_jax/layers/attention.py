@@ -11,7 +11,7 @@ embed. Einsum letters: b batch, s queries, r keys, h heads, k head width.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import flax.struct
 import jax
@@ -25,8 +25,7 @@ from musiclm_jax.layers.cache import LayerCache
 
 # 'einsum' is ours and runs everywhere; 'xla' and 'cudnn' are those of
 # `jax.nn.dot_product_attention` (cuDNN: NVIDIA GPUs, bfloat16 or float16).
-Implementation = Literal['einsum', 'xla', 'cudnn']
-IMPLEMENTATIONS = get_args(Implementation)
+IMPLEMENTATIONS = ('einsum', 'xla', 'cudnn')
 
 
 @flax.struct.dataclass
@@ -60,7 +59,7 @@ def attend(
   value: Float[Array, 'batch attended heads kv'],
   *,
   view: View,
-  implementation: Implementation = 'einsum',
+  implementation: str = 'einsum',
 ) -> Float[Array, 'batch length heads kv']:
   """Softmax-weighted means of the values, one a query and head."""
   if implementation != 'einsum':
@@ -118,7 +117,7 @@ class SelfAttention(nn.Module):
     head_dim: Width of one.
     is_rotary: Whether queries and keys are turned by their positions.
     use_bias: Whether the projections add a bias.
-    implementation: Of `attend`.
+    implementation: Of `attend`, one of `IMPLEMENTATIONS`.
     dtype: Compute type.
     param_dtype: Stored type.
   """
@@ -127,7 +126,7 @@ class SelfAttention(nn.Module):
   head_dim: int
   is_rotary: bool = False
   use_bias: bool = False
-  implementation: Implementation = 'einsum'
+  implementation: str = 'einsum'
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
 

@@ -14,7 +14,7 @@ Dropout is on where a 'dropout' key is given.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Any
 
 import flax.struct
 import jax
@@ -31,7 +31,7 @@ from musiclm_jax.layers import (
 )
 from musiclm_jax.layers.cache import LayerCache
 
-Position = Literal['relative', 'rotary']
+POSITIONS = ('relative', 'rotary')
 
 _HIDDEN_AXES = (axes.BATCH, axes.LENGTH, axes.EMBED)
 
@@ -50,7 +50,7 @@ class TransformerConfig:
     position: 'relative' for T5's bias, 'rotary' for rotary embedding.
     num_buckets: Of the relative bias.
     max_distance: Of the relative bias.
-    attention: Implementation over a whole sequence.
+    attention: How whole sequences attend, of `attention.IMPLEMENTATIONS`.
     scan_layers: Whether the layers are one program and one stacked parameter:
       compiles faster, and cannot decode (see `unstack_layers`).
     remat: Whether a training step computes each block's activations again
@@ -65,10 +65,10 @@ class TransformerConfig:
   mlp_dim: int
   head_dim: int | None = None
   dropout_rate: float = 0.1
-  position: Position = 'relative'
+  position: str = 'relative'
   num_buckets: int = 32
   max_distance: int = 128
-  attention: attention.Implementation = 'einsum'
+  attention: str = 'einsum'
   scan_layers: bool = False
   remat: bool = False
   dtype: str = 'float32'
@@ -83,7 +83,7 @@ class TransformerConfig:
         )
       object.__setattr__(self, 'head_dim', self.embed_dim // self.num_heads)
     known = {
-      'position': get_args(Position),
+      'position': POSITIONS,
       'attention': attention.IMPLEMENTATIONS,
     }
     for name, values in known.items():

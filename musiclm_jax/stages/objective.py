@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,6 @@ from musiclm_jax.checkpoints import bundle
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
 from musiclm_jax.stages import lm
 from musiclm_jax.stages.layout import StageLayout
-
-SoftmaxOver = Literal['legal', 'vocabulary']
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ class StageObjective:
   """
 
   model: lm.StageLMConfig
-  softmax_over: SoftmaxOver = 'legal'
+  softmax_over: str = 'legal'
   z_loss_weight: float = 1e-4
   dropped_streams: tuple[str, ...] = ()
   drop_rate: float = 0.0
