@@ -68,7 +68,10 @@ class Tunebook:
     tune = catalogue.read_tune(tune_id, folder=catalogue.corpus_folder())
     if tune.score is None:
       raise sources.RejectedClip('unreadable', tune.problem)
-    return rendering.render_tune(tune, rendering=int(number), seed=self.seed)
+    try:
+      return rendering.render_tune(tune, rendering=int(number), seed=self.seed)
+    except ValueError as error:
+      raise sources.RejectedClip('unplayable', str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,14 +24,14 @@ from musiclm_jax.audio import loudness, resample
 SAMPLE_RATE_HZ = 24_000
 
 # Root mean square of a whole clip, in dB below full scale. The steps are what
-# makes 'soft' and 'loud' true; the top leaves room for the peaks of mallets.
+# makes 'soft' and 'loud' true; the top leaves room for the peaks of a banjo.
 LEVEL_DBFS = {
-  'pp': -36.0,
-  'p': -33.0,
-  'mp': -30.0,
-  'mf': -27.0,
-  'f': -24.0,
-  'ff': -21.0,
+  'pp': -37.0,
+  'p': -34.0,
+  'mp': -31.0,
+  'mf': -28.0,
+  'f': -25.0,
+  'ff': -22.0,
 }
 
 

