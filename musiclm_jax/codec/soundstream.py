@@ -20,10 +20,11 @@ from typing import Any
 import flax.struct
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from musiclm_jax import axes, metrics
 from musiclm_jax.array_types import (
+  Array,
   Codes,
   FrameMask,
   Latents,

@@ -26,9 +26,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from musiclm_jax import axes, metrics
+from musiclm_jax.array_types import Array
 from musiclm_jax.layers import parameters
 
 HISTORY = 'history'  # collection of what streaming layers remember
@@ -100,8 +101,8 @@ def _dilated_conv_backward(
     jnp.flip(kernel, 0).swapaxes(1, 2),
     dilation,
   )
-  # As a convolution also for one tap: the products with a transposed operand
-  # that a matrix product would take here are slow on CPU.
+  if len(kernel) == 1:
+    return to_inputs, jnp.einsum('bti,bto->io', inputs, cotangent)[None]
   _, pull_back = jax.vjp(lambda k: _conv(inputs, k, dilation), kernel)
   return to_inputs, *pull_back(cotangent)
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from musiclm_jax import metrics
-from musiclm_jax.array_types import PRNGKey
+from musiclm_jax.array_types import Array, PRNGKey
 
 Points = Float[Array, 'points dim']
 PointMask = Bool[Array, ' points']  # True where valid
@@ -61,11 +61,11 @@ def fit(
   Returns:
     The clusters, sums over the whole array.
   """
-  points = points.astype(metrics.accumulation_dtype(points.dtype))
+  points = jnp.asarray(points, metrics.accumulation_dtype(points.dtype))
   if mask is None:
     mask = jnp.ones(len(points), bool)
 
-  def iterate(_: int, centroids: jax.Array) -> jax.Array:
+  def iterate(_: int | jax.Array, centroids: jax.Array) -> jax.Array:
     codes, distances = nearest(points, centroids)
     counts, sums = tally(points, codes, mask=mask, num_clusters=num_clusters)
     means = sums / jnp.maximum(counts, 1)[:, None]

@@ -25,10 +25,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from musiclm_jax import axes, metrics
-from musiclm_jax.array_types import Codes, FrameMask, Latents, PRNGKey
+from musiclm_jax.array_types import Array, Codes, FrameMask, Latents, PRNGKey
 from musiclm_jax.layers import parameters
 from musiclm_jax.quantization import kmeans, vector
 
@@ -97,11 +97,11 @@ class Quantized:
 
 @flax.struct.dataclass
 class _Level:
-  """One level's codebook; projections are None unless it is factorized."""
+  """A level, or a stack of them; has no projections unless factorized."""
 
   codebook: vector.Codebook
-  project_in: Float[Array, 'embed dim'] | None
-  project_out: Float[Array, 'dim embed'] | None
+  project_in: Float[Array, '*levels embed dim'] | None
+  project_out: Float[Array, '*levels dim embed'] | None
 
   def inner(self, residual: jax.Array) -> jax.Array:
     """The residual in the space of the codebook."""
@@ -210,7 +210,7 @@ class ResidualQuantizer(nn.Module):
     kept = jnp.repeat(kept.T, frames, axis=1)  # [levels, batch * frames]
     rows = self._rows(latents)
     (_, total), (codes, errors, counts, codebooks) = jax.lax.scan(
-      functools.partial(self._train_level, mask=mask.reshape(-1)),
+      functools.partial(self._train_level, mask=jnp.ravel(mask)),
       (rows, jnp.zeros_like(rows)),
       (self._levels(), kept, jnp.stack(level_keys)),
     )
@@ -306,8 +306,8 @@ class ResidualQuantizer(nn.Module):
 
   def _rows(self, latents: Latents) -> Float[Array, 'rows embed']:
     """One row a frame, in the codebooks' type whatever computed the latents."""
-    rows = latents.reshape(-1, self.embed_dim)
-    return rows.astype(self._embeddings.value.dtype)
+    latents = jnp.asarray(latents, self._embeddings.value.dtype)
+    return latents.reshape(-1, self.embed_dim)
 
   def _require_levels(self, num_levels: int) -> None:
     if not 1 <= num_levels <= self.config.num_levels:

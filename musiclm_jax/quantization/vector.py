@@ -17,23 +17,23 @@ from __future__ import annotations
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from musiclm_jax.array_types import PRNGKey
+from musiclm_jax.array_types import Array, PRNGKey
 from musiclm_jax.quantization import kmeans
 
 
 @flax.struct.dataclass
 class Codebook:
-  """A codebook and the moving averages that it is.
+  """A codebook and the moving averages that it is, or a stack of them.
 
   Attributes:
     embeddings: What each code decodes to: the mean of the frames that chose it.
     counts: How many frames a batch chose it.
   """
 
-  embeddings: Float[Array, 'codebook dim']
-  counts: Float[Array, ' codebook']
+  embeddings: Float[Array, '*levels codebook dim']
+  counts: Float[Array, '*levels codebook']
 
 
 def start(
