@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import importlib
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -250,9 +251,14 @@ def test_the_files_of_the_checkout_are_found():
 
 @pytest.mark.slow
 def test_the_wheel_carries_the_gin_files_and_finds_them(tmp_path):
+  source, installed = tmp_path / 'source', tmp_path / 'installed'
+  for name in ('musiclm_jax', 'gin', 'data'):
+    shutil.copytree(ROOT / name, source / name)
+  for name in ('setup.py', 'pyproject.toml', 'README.md'):
+    shutil.copy(ROOT / name, source)
   pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps']
   subprocess.run(
-    [*pip, '--no-build-isolation', '--target', tmp_path, ROOT], check=True
+    [*pip, '--no-build-isolation', '--target', installed, source], check=True
   )
   code = (
     'from musiclm_jax.cli import setup; folder = setup.gin_directory();'
@@ -260,14 +266,17 @@ def test_the_wheel_carries_the_gin_files_and_finds_them(tmp_path):
   )
   done = subprocess.run(
     [sys.executable, '-c', code],
-    cwd=tmp_path,
+    cwd=installed,
     check=True,
     capture_output=True,
     text=True,
   )
   folder, *files = done.stdout.split()
-  assert folder == str(tmp_path / 'musiclm_jax' / '_gin')
+  assert folder == str(installed / 'musiclm_jax' / '_gin')
   expected = sorted((ROOT / 'gin').rglob('*.gin'))
   assert [pathlib.Path(file).relative_to(folder) for file in files] == [
     file.relative_to(ROOT / 'gin') for file in expected
   ]
+  datasets = installed / 'musiclm_jax' / '_datasets'
+  for readme in (ROOT / 'data').rglob('README.md'):
+    assert (datasets / readme.relative_to(ROOT / 'data')).is_file()
