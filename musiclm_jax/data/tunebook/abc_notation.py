@@ -7,7 +7,8 @@ ornaments and text are not played. What it does not know is a `ValueError`:
 a tune that is read wrongly would carry false facts.
 
 music21 reads ABC too, but it repeats from the beginning of a tune where only a
-repeat's end is written, and takes about two hundred times as long.
+repeat's end is written, loses notes at signs that the tunebooks use, and takes
+some sixty times as long.
 """
 
 from __future__ import annotations
