@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float, Int
 
-from musiclm_jax.array_types import Codes, Variables, Waveform
+from musiclm_jax.array_types import Array, Codes, Variables, Waveform
 from musiclm_jax.layers import convolution
 from musiclm_jax.streams import TokenStream
 
@@ -68,7 +68,7 @@ class ChunkedCodec:
 
   def encode(
     self,
-    waveform: Waveform,
+    waveform: Array,
     *,
     sample_rate_hz: int,
     num_levels: int | None = None,
@@ -76,7 +76,8 @@ class ChunkedCodec:
     """Codes of the first `num_levels` levels, of all if left out.
 
     Args:
-      waveform: In [-1, 1]; the last hop is filled with silence.
+      waveform: [batch, samples] of floats in [-1, 1], checked, since here is
+        where arrays come in from outside. The last hop is filled with silence.
       sample_rate_hz: Its rate, which must be the codec's.
       num_levels: How many levels to give back.
 
@@ -95,12 +96,12 @@ class ChunkedCodec:
     return _on_host(parts)[:, :num_frames, :num_levels]
 
   def decode(
-    self, codes: Codes, *, num_samples: int | None = None
+    self, codes: Array, *, num_samples: int | None = None
   ) -> Float[np.ndarray, 'batch samples']:
     """The waveform of codes of any number of levels.
 
     Args:
-      codes: Each in [0, codebook_size).
+      codes: [batch, frames, levels] in [0, codebook_size), checked.
       num_samples: Where to end: at the end of the last frame if left out.
 
     Returns:
