@@ -9,6 +9,7 @@ them. A mistake of the user's ends in one line on stderr, not in a traceback:
 from __future__ import annotations
 
 import ast
+import errno
 import functools
 import importlib
 import importlib.metadata
@@ -17,6 +18,7 @@ import os
 import pathlib
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
@@ -60,6 +62,8 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
   show_traceback = '--traceback' in argv or 'MUSICLM_TRACEBACK' in os.environ
   argv = [arg for arg in argv if arg != '--traceback']
   log_to_stderr()
+  if not show_traceback:
+    _hush_afterthoughts()
   try:
     if verb not in verbs():
       raise flags.UsageError(f'no such verb{flags.nearest(verb, verbs())}')
@@ -92,6 +96,8 @@ def log_to_stderr() -> None:
   package = str(_FOLDER.parent)
 
   def is_wanted(record: logging.LogRecord) -> bool:
+    if record.name == 'asyncio':
+      return False  # It shows errors that Orbax raises again, in full.
     ours = is_first and record.pathname.startswith(package)
     return ours or record.levelno >= logging.WARNING
 
@@ -101,12 +107,28 @@ def log_to_stderr() -> None:
   logging.getLogger().addHandler(handler)
 
 
+def _hush_afterthoughts() -> None:
+  """Keeps tracebacks of what fails beside the main thread from the user.
+
+  On a full disk, TensorBoard's writer fails in its thread and again at exit,
+  and Orbax's tasks when they are collected.
+  """
+
+  def in_a_thread(args: threading.ExceptHookArgs) -> None:
+    logging.warning('%s: %s', args.thread.name, describe(args.exc_value))
+
+  threading.excepthook = in_a_thread
+  sys.unraisablehook = lambda args: None
+
+
 def describe(error: BaseException) -> str:
   """The error in one line."""
   # gin appends where it was called from.
   text = str(error).split('\n  In call to configurable')[0]
   text = re.sub(r'^\[Errno \d+\] ', '', text)
-  if isinstance(error, ModuleNotFoundError) and error.name:
+  if text == os.strerror(errno.ENOSPC):
+    text += '; free some, and give the same command again.'
+  elif isinstance(error, ModuleNotFoundError) and error.name:
     text = f'needs the package {error.name!r}{_extra_with(error.name)}'
   text = ' '.join(text.split()) or type(error).__name__
   frames = traceback.extract_tb(error.__traceback__)
@@ -128,6 +150,7 @@ def _extra_with(module: str) -> str:
 
 def _fail(verb: str, message: str, *, code: int) -> NoReturn:
   print(f'musiclm {verb}: {message}', file=sys.stderr, flush=True)
+  threading.excepthook = lambda args: None  # What fails now fails for this.
   if 'JAX_COORDINATOR_ADDRESS' in os.environ:
     # At exit JAX waits for the other processes, and they wait for this one.
     os._exit(code)

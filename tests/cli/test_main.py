@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -31,6 +32,10 @@ def verb(monkeypatch):
     class Module:
       main = staticmethod(body)
 
+    # What a run leaves behind in its process, this one must not keep.
+    monkeypatch.setattr(main, 'log_to_stderr', lambda: None)
+    monkeypatch.setattr(threading, 'excepthook', threading.excepthook)
+    monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)
     monkeypatch.setattr(main, 'verbs', lambda: {'probe': 'A probe.'})
     monkeypatch.setitem(sys.modules, 'musiclm_jax.cli.probe', Module)
 
@@ -94,7 +99,7 @@ def test_every_verb_has_help():
     (
       OSError(errno.ENOSPC, 'No space left on device'),
       1,
-      'No space left on device',
+      'No space left on device; free some, and give the same command again.',
     ),
     (MemoryError(), 1, 'MemoryError'),
   ],
@@ -118,6 +123,46 @@ def test_a_defect_of_ours_keeps_its_traceback(verb, capfd):
   assert ends() == 1
   err = capfd.readouterr().err
   assert 'Traceback' in err and "KeyError: 'loss'" in err
+
+
+FAILS_ALL_OVER = """
+import asyncio, atexit, sys, threading, types
+from musiclm_jax.cli import main
+
+def fail(*_):
+  raise OSError('on its own')
+
+async def task():
+  asyncio.create_task(asyncio.to_thread(fail))
+  await asyncio.sleep(0.1)
+
+def probe(argv):
+  atexit.register(fail)
+  asyncio.run(task())
+  thread = threading.Thread(target=fail, name='writer')
+  thread.start()
+  thread.join()
+  raise ValueError('out of luck.')
+
+sys.modules['musiclm_jax.cli.probe'] = types.SimpleNamespace(main=probe)
+main.verbs = lambda: {'probe': ''}
+main.run('probe')
+"""
+
+
+def test_what_fails_in_threads_tasks_and_at_exit_shows_no_traceback():
+  done = subprocess.run(
+    [sys.executable, '-c', FAILS_ALL_OVER],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1
+  assert [line.split(' (')[0] for line in done.stderr.splitlines()] == [
+    'writer: on its own',
+    'musiclm probe: out of luck.',
+  ]
 
 
 def test_an_interrupt_is_one_line(verb, capfd):
