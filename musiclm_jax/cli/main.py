@@ -33,6 +33,9 @@ _FOLDER = pathlib.Path(__file__).parent
 # traceback is shown.
 _EXPECTED = (ValueError, OSError, ImportError, MemoryError, FloatingPointError)
 
+# Some libraries put a whole report into a message.
+_MAX_CHARACTERS = 600
+
 
 def main() -> NoReturn:
   """Entry point of the console script."""
@@ -75,14 +78,15 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
     # The reader has gone (`| head`). Python would complain again at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
-  except _EXPECTED as error:
-    if show_traceback:
-      traceback.print_exc()
-    code = 2 if isinstance(error, flags.UsageError) else 1
-    _fail(verb, describe(error), code=code)
   except Exception as error:
-    traceback.print_exc()
-    _fail(verb, f'{type(error).__name__}, a defect of this program.', code=1)
+    # By name, not to import jax: out of memory, or a process of the pod died.
+    from_the_machine = type(error).__name__ == 'JaxRuntimeError'
+    defect = not (isinstance(error, _EXPECTED) or from_the_machine)
+    if show_traceback or defect:
+      traceback.print_exc()
+    message = f'{"a defect of ours: " if defect else ""}{describe(error)}'
+    code = 2 if isinstance(error, flags.UsageError) else 1
+    _fail(verb, message, code=code)
   sys.exit(0)
 
 
@@ -131,6 +135,8 @@ def describe(error: BaseException) -> str:
   elif isinstance(error, ModuleNotFoundError) and error.name:
     text = f'needs the package {error.name!r}{_extra_with(error.name)}'
   text = ' '.join(text.split()) or type(error).__name__
+  if len(text) > _MAX_CHARACTERS:
+    text = text[:_MAX_CHARACTERS] + '…'
   frames = traceback.extract_tb(error.__traceback__)
   if frames and f'{os.sep}musiclm_jax{os.sep}' not in frames[-1].filename:
     text += ' (--traceback shows where)'
@@ -140,7 +146,11 @@ def describe(error: BaseException) -> str:
 def _extra_with(module: str) -> str:
   """How to install the package of `module`, if an extra of ours has it."""
   wanted = module.partition('.')[0].replace('_', '-').lower()
-  for requirement in importlib.metadata.requires('musiclm_jax') or ():
+  try:
+    requirements = importlib.metadata.requires('musiclm_jax') or ()
+  except importlib.metadata.PackageNotFoundError:
+    requirements = ()  # A checkout that was never installed.
+  for requirement in requirements:
     package, _, condition = requirement.partition(';')
     extra = re.search(r'extra == .(\w+)', condition)
     if extra and package.replace('_', '-').lower().startswith(wanted):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import jax
 import pytest
 
 from musiclm_jax.cli import flags, main
@@ -102,6 +103,12 @@ def test_every_verb_has_help():
       'No space left on device; free some, and give the same command again.',
     ),
     (MemoryError(), 1, 'MemoryError'),
+    (
+      jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory.'),
+      1,
+      'RESOURCE_EXHAUSTED: Out of memory.',
+    ),
+    (ValueError('long ' * 1000), 1, 'long ' * 120 + '…'),
   ],
 )
 def test_an_expected_error_is_one_line(verb, capfd, error, code, line):
@@ -123,6 +130,7 @@ def test_a_defect_of_ours_keeps_its_traceback(verb, capfd):
   assert ends() == 1
   err = capfd.readouterr().err
   assert 'Traceback' in err and "KeyError: 'loss'" in err
+  assert "musiclm probe: a defect of ours: 'loss'" in err
 
 
 FAILS_ALL_OVER = """
@@ -206,6 +214,11 @@ def test_a_missing_package_names_the_extra_that_brings_it(verb, monkeypatch):
   assert main.describe(error) == (
     "needs the package 'seqio': pip install 'musiclm_jax[data]'"
   )
+
+  def requires(name):
+    raise main.importlib.metadata.PackageNotFoundError(name)
+
+  monkeypatch.setattr(main.importlib.metadata, 'requires', requires)
   error = ModuleNotFoundError("No module named 'xyz'", name='xyz.a')
   assert main.describe(error) == (
     "needs the package 'xyz.a', which is not installed."
