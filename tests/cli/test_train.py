@@ -12,37 +12,16 @@ from musiclm_jax.cli import flags, train
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-TOY = """
-from __gin__ import dynamic_registration
-from musiclm_jax.training import hooks
-from musiclm_jax.training import loop
-from musiclm_jax.training import optimizers
-from musiclm_jax.training import step
-from tests.training import toys
-
-include 'runs/train.gin'
-include 'partitioning/data_parallel.gin'
-
-loop.train.training = @step.Training()
-step.Training.objective = @toys.Regression()
-step.Training.optimizer = @optimizers.adam()
-optimizers.adam.learning_rate = 0.125
-loop.train.batches = @toys.Noise()
-loop.train.hooks = [@hooks.Evaluate()]
-hooks.Evaluate.batches = @heldout/toys.Noise()
-hooks.Evaluate.num_batches = 2
-heldout/toys.Noise.seed = 1
-"""
+TOY = pathlib.Path(__file__).parent / 'toy.gin'
 
 
 @pytest.fixture
 def musiclm_train(tmp_path):
   """`musiclm train` on the toy, in a process of its own."""
-  (tmp_path / 'toy.gin').write_text(TOY)
 
   def run(*argv, **environment):
     return subprocess.run(
-      [sys.executable, '-m', 'musiclm_jax.cli.train', '--gin_file=toy.gin']
+      [sys.executable, '-m', 'musiclm_jax.cli.train', f'--gin_file={TOY}']
       + ["--gin.MODEL_DIR='run'", *argv],
       cwd=tmp_path,
       env={**os.environ, 'PYTHONPATH': str(ROOT), **environment},

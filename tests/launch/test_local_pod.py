@@ -142,3 +142,30 @@ def test_a_process_that_fails_does_not_wait_for_those_that_wait_for_it(capfd):
   err = capfd.readouterr().err
   assert 'musiclm probe: out of luck.' in err
   assert 'process 1 of 2 ended with status 1' in err
+
+
+def trained(folder: pathlib.Path, *launcher: str) -> list[float]:
+  """The losses that a run of the toy logged."""
+  done = subprocess.run(
+    [sys.executable, *launcher]
+    + [f'--gin_file={ROOT}/tests/cli/toy.gin', '--gin.NUM_STEPS=6']
+    + [f'--gin.MODEL_DIR={str(folder)!r}', '--gin.LOG_EVERY_STEPS=2'],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  lines = (folder / 'metrics' / 'metrics.jsonl').read_text().splitlines()
+  figures = [json.loads(line) for line in lines]
+  return [f['train/loss'] for f in figures if 'train/loss' in f]
+
+
+@pytest.mark.slow
+def test_a_pod_trains_as_one_process_does(tmp_path):
+  pod = ['launch/local_pod.py', '--processes=2', '--devices_per_process=4']
+  together = trained(tmp_path / 'pod', *pod, '--', 'train')
+  alone = trained(tmp_path / 'alone', '-m', 'musiclm_jax.cli.train')
+  assert len(alone) == 3
+  assert together == pytest.approx(alone, rel=1e-5)
