@@ -21,6 +21,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from musiclm_jax import axes, metrics
+from musiclm_jax.array_types import Tokens
 from musiclm_jax.layers import parameters
 
 _ROTARY_BASE = 10_000
@@ -43,7 +44,7 @@ class Embedding(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tokens: Int[Array, 'batch length']
+    self, tokens: Tokens
   ) -> Float[Array, 'batch length embed']:
     table = parameters.param(
       self,
@@ -53,7 +54,7 @@ class Embedding(nn.Module):
       self.param_dtype,
       axes=(axes.VOCAB, axes.EMBED),
     )
-    return jnp.take(table, tokens, axis=0).astype(self.dtype)
+    return jnp.take(table, jnp.asarray(tokens), axis=0).astype(self.dtype)
 
 
 class RelativeBias(nn.Module):

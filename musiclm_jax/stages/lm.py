@@ -114,6 +114,7 @@ class StageLM(nn.Module):
 
   def prefill(self, tokens: Tokens) -> tuple[LayerCache, ...]:
     """The caches of the first positions of a row, in one pass."""
+    tokens = jnp.asarray(tokens)
     return self.transformer(
       self.inputs(tokens),
       valid_mask=self.config.layout.valid_mask(tokens),
@@ -163,6 +164,7 @@ class StageLM(nn.Module):
   ) -> Float[Array, 'batch frames levels embed']:
     """The hidden states at the positions whose successors are the output."""
     layout, output = self.config.layout, self.config.layout.output
+    tokens = jnp.asarray(tokens)
     hidden = self.transformer(
       self.inputs(tokens), valid_mask=layout.valid_mask(tokens)
     ).hidden

@@ -5,6 +5,8 @@ The stage has two inputs and two output levels of four; every size differs from
 every other. In the mesh's model all sizes that are split are multiples of 2.
 """
 
+import functools
+
 import jax
 import numpy as np
 from flax.core import meta
@@ -52,6 +54,12 @@ def batch(num_rows, *, seed=0):
   """What an objective is given."""
   made = codes(num_rows, seed=seed)
   return {batches.codes_key(name): array for name, array in made.items()}
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'method'))
+def forward(config, params, tokens, *, method='__call__'):
+  """The logits of whole rows, compiled."""
+  return lm.StageLM(config).apply({'params': params}, tokens, method=method)
 
 
 def params(config, *, seed=0):

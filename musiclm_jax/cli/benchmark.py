@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures what a device does, each figure beside its limit, as JSON lines.
+
+  musiclm benchmark lm
+  musiclm benchmark lm --batch_size 1,8 --dtype bfloat16
+  musiclm benchmark codec
+  musiclm benchmark codec --only run --gin.SoundStreamConfig.channels=16
+
+The limits are measured in the same run. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from musiclm_jax.cli import flags
+from musiclm_jax.cli import main as shell
+
+
+def main(argv: Sequence[str]) -> None:
+  parser = flags.Parser(prog='musiclm benchmark', description=__doc__)
+  kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
+  lm = kinds.add_parser('lm', help='decode and train a small stage model')
+  lm.add_argument('--only', choices=('decode', 'train'))
+  lm.add_argument(
+    '--batch_size',
+    type=lambda text: tuple(int(number) for number in text.split(',')),
+    default=(1, 8),
+    help='rows that are decoded at a time, such as 1,8',
+  )
+  lm.add_argument('--segment_length', type=int, default=128)
+  lm.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+  lm.add_argument('--num_runs', type=int, default=5, help='timed runs of each')
+  lm.set_defaults(run=benchmark_lm)
+  codec = kinds.add_parser('codec', help='encode, decode and train a codec')
+  codec.add_argument('--only', choices=('run', 'train'))
+  codec.add_argument('--batch_size', type=int, default=1)
+  codec.add_argument('--seconds', type=int, default=10, help='of a waveform')
+  codec.add_argument('--train_seconds', type=int, default=1, help='of a crop')
+  codec.add_argument('--num_runs', type=int, default=7, help='timed runs')
+  codec.add_gin_flags()
+  codec.set_defaults(run=benchmark_codec)
+  options = parser.parse_args(argv)
+  options.run(options)
+
+
+def benchmark_codec(options: argparse.Namespace) -> None:
+  """`musiclm benchmark codec`; `gin/runs/benchmark_codec.gin` by default."""
+  from musiclm_jax.benchmark import codec
+  from musiclm_jax.cli import setup
+  from musiclm_jax.codec.objective import SoundStreamObjective
+
+  options.gin_file = options.gin_file or ['runs/benchmark_codec.gin']
+  objective = setup.configure(options, root=SoundStreamObjective)()
+  if options.only != 'train':
+    for measured in codec.measure(
+      objective.codec,
+      batch_size=options.batch_size,
+      seconds=options.seconds,
+      num_runs=options.num_runs,
+    ):
+      _print(measured)
+  if options.only != 'run':
+    _print(
+      codec.measure_training(
+        objective,
+        batch_size=options.batch_size,
+        seconds=options.train_seconds,
+        num_runs=options.num_runs,
+      )
+    )
+
+
+def benchmark_lm(options: argparse.Namespace) -> None:
+  """`musiclm benchmark lm`."""
+  from musiclm_jax.benchmark import lm
+
+  model = lm.config(dtype=options.dtype)
+  if options.only != 'train':
+    for batch_size in options.batch_size:
+      _print(
+        lm.measure_decoding(
+          model,
+          batch_size=batch_size,
+          segment_length=options.segment_length,
+          num_runs=options.num_runs,
+        )
+      )
+  if options.only != 'decode':
+    _print(lm.measure_training(model, batch_size=8, num_runs=options.num_runs))
+
+
+def _print(measured: object) -> None:
+  """One line, at once: a benchmark may be cut off."""
+  fields = dataclasses.asdict(measured)
+  line = {
+    name: float(f'{value:.4g}') if isinstance(value, float) else value
+    for name, value in fields.items()
+  }
+  print(json.dumps(line), flush=True)
+
+
+if __name__ == '__main__':
+  shell.run('benchmark')

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from musiclm_jax.checkpoints import bundle as bundles
+from musiclm_jax.inference import decoding, sampling
+from musiclm_jax.inference.decoding import DecodingConfig, StageDecoder
+from musiclm_jax.stages import lm
+from musiclm_jax.stages.layout import NO_CODE
+from musiclm_jax.stages.objective import StageObjective
+from musiclm_jax.training.partitioning import Partitioner
+from tests.stages import toys
+
+CONFIG = toys.config()
+LAYOUT = CONFIG.layout
+# Sharper than fresh logits, so that samples differ from row to row.
+PARAMS = toys.params(CONFIG)
+PARAMS['logit_table'] = 4 * PARAMS['logit_table']
+
+GREEDY = DecodingConfig(sampler=sampling.greedy, segment_length=8)
+SAMPLED = DecodingConfig(segment_length=8)
+COMPILED = '/jax/core/compile/backend_compile_duration'
+
+
+def decoder(config=GREEDY):
+  return StageDecoder(config=CONFIG, params=PARAMS, decoding=config)
+
+
+def prompt(num_rows=5, *, seed=0, **options):
+  return LAYOUT.pack_prompt(toys.codes(num_rows, seed=seed), **options)
+
+
+def keys(num_rows=5, *, first=0):
+  return decoding.request_keys(np.arange(first, first + num_rows))
+
+
+def forward(tokens):
+  return toys.forward(CONFIG, PARAMS, tokens)
+
+
+def test_greedy_codes_are_the_likeliest_of_the_whole_sequence():
+  tokens = decoder().decode(prompt(), keys=keys())
+  codes = LAYOUT.unpack(tokens)
+  assert codes.min() >= 0
+  np.testing.assert_array_equal(codes, jnp.argmax(forward(tokens), axis=-1))
+
+
+def test_logits_of_every_step_are_those_of_the_whole_sequence():
+  tokens = LAYOUT.pack(toys.codes(3))
+  wanted = np.asarray(forward(tokens)).reshape(3, -1, 11)
+  caches = toys.forward(
+    CONFIG, PARAMS, tokens[:, : LAYOUT.output.start - 1], method='prefill'
+  )
+  caches = decoding._grow(caches, capacity=LAYOUT.length)
+  step = jax.jit(
+    lambda column, caches, position: lm.StageLM(CONFIG).apply(
+      {'params': PARAMS},
+      column,
+      caches=caches,
+      valid_mask=LAYOUT.valid_mask(jnp.asarray(tokens)),
+      position=position,
+      method=lm.StageLM.step,
+    )
+  )
+  for index in range(wanted.shape[1]):
+    position = LAYOUT.output.start - 1 + index
+    made = step(tokens[:, position], caches, jnp.asarray(position))
+    caches = made.caches
+    np.testing.assert_allclose(made.logits, wanted[:, index], atol=1e-5)
+
+
+@hypothesis.settings(max_examples=10, deadline=None)
+@hypothesis.given(seed=st.integers(0, 2**31), bias=st.integers(0, 43))
+def test_only_legal_codes_are_made(seed, bias):
+  """Even by a model that wants nothing but one id of any stream."""
+  params = dict(PARAMS)
+  params['logit_table'] = PARAMS['logit_table'].at[bias].mul(100.0)
+  made = dataclasses.replace(decoder(SAMPLED), params=params).decode(
+    prompt(), keys=keys(first=seed)
+  )
+  output = slice(LAYOUT.output.start, LAYOUT.output.stop)
+  assert np.all(made[:, output] >= LAYOUT.legal_start[None, output])
+  assert np.all(made[:, output] < LAYOUT.legal_stop[None, output])
+  np.testing.assert_array_equal(
+    made[:, : LAYOUT.output.start], prompt()[:, : LAYOUT.output.start]
+  )
+
+
+def test_row_does_not_depend_on_its_mates_its_slot_or_the_padding():
+  made = decoder(SAMPLED).decode(prompt(), keys=keys())
+  assert len({row.tobytes() for row in LAYOUT.unpack(made)}) == 5
+  order = np.asarray([3, 0, 4, 1, 2])
+  shuffled = decoder(SAMPLED).decode(prompt()[order], keys=keys()[order])
+  np.testing.assert_array_equal(shuffled, made[order])
+  mates, mates_keys = prompt(seed=7), keys(first=50)
+  mates[3] = prompt()[1]
+  made_again = decoder(SAMPLED).decode(
+    mates, keys=mates_keys.at[3].set(keys()[1])
+  )
+  np.testing.assert_array_equal(made_again[3], made[1])
+  padded = np.full_like(mates, LAYOUT.pad_id)
+  padded[2] = prompt()[1]
+  made_again = decoder(SAMPLED).decode(
+    padded, keys=mates_keys.at[2].set(keys()[1])
+  )
+  np.testing.assert_array_equal(made_again[2], made[1])
+
+
+def test_logits_are_bit_identical_whatever_the_mates_and_the_slot():
+  config = toys.config(embed_dim=64, num_heads=4, mlp_dim=171)
+  params = toys.params(config)
+
+  @jax.jit
+  def logits(tokens):
+    caches = lm.StageLM(config).apply(
+      {'params': params}, tokens[:, :20], method=lm.StageLM.prefill
+    )
+    return (
+      lm.StageLM(config)
+      .apply(
+        {'params': params},
+        tokens[:, 20],
+        caches=decoding._grow(caches, capacity=21),
+        valid_mask=LAYOUT.valid_mask(tokens[:, :21]),
+        position=jnp.asarray(20),
+        method=lm.StageLM.step,
+      )
+      .logits
+    )
+
+  for num_rows in (2, 4, 8):
+    tokens = LAYOUT.pack(toys.codes(num_rows))
+    mates = LAYOUT.pack(toys.codes(num_rows, seed=1))
+    wanted = logits(tokens)[0]
+    for slot in range(num_rows):
+      mates[slot] = tokens[0]
+      np.testing.assert_array_equal(logits(mates)[slot], wanted)
+
+
+def test_codes_follow_the_seed():
+  made = [
+    decoder(SAMPLED).decode(prompt(), keys=keys(first=first))
+    for first in (0, 0, 10)
+  ]
+  np.testing.assert_array_equal(made[0], made[1])
+  assert not np.array_equal(made[0], made[2])
+
+
+def test_given_codes_are_kept_and_continued():
+  given = np.zeros((5, 12, 1), bool)
+  given[:, :4] = True
+  given[:, 9] = True
+  rows = prompt(given=given)
+  made = decoder().decode(rows, keys=keys())
+  codes, wanted = LAYOUT.unpack(made), toys.codes(5)['fast'][:, :, :2]
+  np.testing.assert_array_equal(codes[:, :4], wanted[:, :4])
+  np.testing.assert_array_equal(codes[:, 9], wanted[:, 9])
+  free = ~np.broadcast_to(given, codes.shape)
+  likeliest = np.asarray(jnp.argmax(forward(made), axis=-1))
+  np.testing.assert_array_equal(codes[free], likeliest[free])
+  prefilled = decoder().decode(rows, keys=keys(), num_prefilled_frames=4)
+  np.testing.assert_array_equal(prefilled, made)
+
+
+def test_fewer_frames_are_the_beginning_of_more():
+  whole = LAYOUT.unpack(decoder(SAMPLED).decode(prompt(), keys=keys()))
+  short = LAYOUT.unpack(
+    decoder(SAMPLED).decode(prompt(), keys=keys(), num_frames=5)
+  )
+  np.testing.assert_array_equal(short[:, :5], whole[:, :5])
+  np.testing.assert_array_equal(short[:, 5:], NO_CODE)
+
+
+def test_guidance_moves_the_logits_of_one_model_away_from_its_own():
+  dropped = LAYOUT.drop_inputs(
+    prompt(), streams=('clip',), dropped=np.ones(5, bool)
+  )
+
+  def decode(scale):
+    config = dataclasses.replace(GREEDY, guidance_scale=scale)
+    return decoder(config).decode(prompt(), keys=keys(), unconditional=dropped)
+
+  np.testing.assert_array_equal(
+    decode(1.0), decoder().decode(prompt(), keys=keys())
+  )
+  made = decode(3.0)
+  codes = LAYOUT.unpack(made)
+  null = made.copy()
+  null[:, : LAYOUT.output.start] = dropped[:, : LAYOUT.output.start]
+  guided = forward(null) + 3.0 * (forward(made) - forward(null))
+  np.testing.assert_array_equal(codes, jnp.argmax(guided, axis=-1))
+  assert not np.array_equal(codes, jnp.argmax(forward(made), axis=-1))
+
+
+def test_nothing_is_compiled_for_another_prompt_seed_or_length():
+  decode = decoder(SAMPLED).decode
+  decode(prompt(), keys=keys())
+  compiled = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: compiled.append(event)
+  )
+  try:
+    decode(prompt(seed=1), keys=keys(first=9))
+    decode(prompt(seed=2), keys=keys(first=3), num_frames=7)
+    assert compiled.count(COMPILED) == 0
+    decode(prompt(3), keys=keys(3))  # The probe itself works.
+    assert compiled.count(COMPILED) > 0
+  finally:
+    jax.monitoring.clear_event_listeners()
+
+
+def test_progress_is_told_up_to_the_end():
+  told = []
+  decoder().decode(
+    prompt(), keys=keys(), progress=lambda *counts: told.append(counts)
+  )
+  assert told[-1] == (24, 24)
+  assert told == sorted(told)
+  assert len(told) > 2
+
+
+@pytest.mark.slow
+def test_codes_are_the_same_over_a_mesh():
+  config = toys.config(embed_dim=24, mlp_dim=40)
+  objective = StageObjective(model=config)
+  partitioner = Partitioner(data=2, fsdp=2, tensor=2)
+  alone = StageDecoder(
+    config=config, params=toys.params(config), decoding=GREEDY
+  )
+  wanted = alone.decode(prompt(8), keys=keys(8))
+  batch = partitioner.place_batch(toys.batch(8), batch_size=8)
+  boxed = jax.eval_shape(objective.init, jax.random.key(0), batch)['params']
+  with partitioner.entered():
+    specs = jax.tree.map(
+      lambda leaf: partitioner._sharding(leaf.value, leaf.get_partition_spec()),
+      boxed,
+      is_leaf=lambda leaf: hasattr(leaf, 'get_partition_spec'),
+    )
+    spread = dataclasses.replace(
+      alone, params=jax.device_put(alone.params, specs)
+    )
+    got = spread.decode(prompt(8), keys=keys(8))
+  np.testing.assert_array_equal(got, wanted)
+
+
+def test_published_stage_decodes_in_half_precision(tmp_path):
+  objective = StageObjective(model=toys.config(scan_layers=True))
+  variables = objective.init(jax.random.key(0), toys.batch(2))
+  bundles.publish(tmp_path, objective.bundle(variables))
+  made = StageDecoder.of_bundle(
+    bundles.load(tmp_path), decoding=GREEDY, dtype='bfloat16'
+  )
+  assert {leaf.dtype for leaf in jax.tree.leaves(made.params)} == {
+    jnp.dtype('bfloat16')
+  }
+  assert LAYOUT.unpack(made.decode(prompt(), keys=keys())).min() >= 0
+
+
+@pytest.mark.parametrize(
+  'options, match',
+  [
+    ({'unconditional': prompt()}, 'unasked unconditional rows'),
+    ({'num_frames': 13}, '13 are wanted'),
+    ({'num_prefilled_frames': 4}, 'not all given'),
+  ],
+)
+def test_requests_that_cannot_be_met_are_errors(options, match):
+  with pytest.raises(ValueError, match=match):
+    decoder().decode(prompt(), keys=keys(), **options)
+  with pytest.raises(ValueError, match='rows of 38 positions'):
+    decoder().decode(prompt()[:, :-1], keys=keys())

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import meta
+
+from musiclm_jax.checkpoints import config_json
+from musiclm_jax.cli import flags, setup
+from musiclm_jax.stages import coarse, fine, lm, semantic
+from musiclm_jax.streams import TokenStream
+from tests.stages import toys
+
+MULAN = TokenStream(
+  name='mulan', rate_hz=None, num_codebooks=12, codebook_size=1024
+)
+SEMANTIC = TokenStream(
+  name='semantic', rate_hz=25, num_codebooks=1, codebook_size=1024
+)
+ACOUSTIC = TokenStream(
+  name='acoustic', rate_hz=50, num_codebooks=12, codebook_size=1024
+)
+STAGES = {
+  'semantic': semantic.semantic(conditions=(MULAN,), semantic=SEMANTIC),
+  'coarse': coarse.coarse(
+    conditions=(MULAN,), semantic=SEMANTIC, acoustic=ACOUSTIC
+  ),
+  'fine': fine.fine(acoustic=ACOUSTIC),
+}
+
+CONFIG = toys.config()
+LAYOUT = CONFIG.layout
+PARAMS = toys.params(CONFIG)
+TOKENS = LAYOUT.pack(toys.codes(3))
+
+
+def apply(tokens, method='__call__'):
+  return toys.forward(CONFIG, PARAMS, tokens, method=method)
+
+
+def size_config(size, stage):
+  """The config of a size file, as gin reads it."""
+  options = flags.Parser(prog='test')
+  options.add_gin_flags()
+  options = options.parse_args([f'--gin_file=models/stage_lm/{size}.gin'])
+  return setup.configure(options, root=lm.StageLMConfig, supplied=['spec'])(
+    spec=STAGES[stage]
+  )
+
+
+def counts(config):
+  """Parameters by part: body, tables, and what the paper does not count."""
+  tokens = jax.ShapeDtypeStruct((1, config.layout.length), jnp.int32)
+  shapes = jax.eval_shape(lm.StageLM(config).init, jax.random.key(0), tokens)
+  parts = dict.fromkeys(('body', 'tables', 'norms', 'bias'), 0)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(
+    meta.unbox(shapes)['params']
+  ):
+    name = jax.tree_util.keystr(path)
+    if 'norm' in name:
+      part = 'norms'
+    elif 'relative_bias' in name:
+      part = 'bias'
+    else:
+      part = 'body' if 'transformer' in name else 'tables'
+    parts[part] += leaf.size
+  special = config.layout.num_special_ids * config.transformer.embed_dim
+  return parts | {'tables': parts['tables'] - special, 'special': special}
+
+
+@pytest.mark.parametrize(
+  'stage, vocabulary, total',
+  [
+    ('semantic', 13 * 1024, 429_916_160),
+    ('coarse', 17 * 1024, 438_304_768),
+    ('fine', 12 * 1024, 427_819_008),
+  ],
+)
+def test_paper_size_has_the_parameters_of_the_paper(stage, vocabulary, total):
+  config = size_config('paper', stage)
+  found = counts(config)
+  assert config.layout.vocabulary_size == vocabulary
+  assert found['body'] == 24 * (4 * 1024**2 + 3 * 1024 * 4096)
+  assert found['tables'] == 2 * vocabulary * 1024
+  assert found['body'] + found['tables'] == total
+  # What comes on top, each apart.
+  assert found['norms'] == (2 * 24 + 1) * 1024
+  assert found['bias'] == 32 * 16
+  assert found['special'] == (3 + len(config.spec.takes)) * 1024
+
+
+@pytest.mark.parametrize(
+  'size, millions', [('tiny', 4.2), ('small', 24.4), ('base', 105.4)]
+)
+def test_smaller_sizes_have_about_the_parameters_they_state(size, millions):
+  found = counts(size_config(size, 'semantic'))
+  assert round((found['body'] + found['tables']) / 1e6, 1) == millions
+
+
+def test_config_survives_json():
+  config = size_config('paper', 'coarse')
+  assert config_json.from_json(config_json.to_json(config)) == config
+  assert hash(config) == hash(dataclasses.replace(config))
+
+
+def test_logits_of_a_code_do_not_see_it_or_what_follows():
+  logits = apply(TOKENS)
+  assert logits.shape == (3, 12, 2, 11)
+  position = LAYOUT.output.start + 2 * 5 + 1  # Frame 5, its second level.
+  other = TOKENS.copy()
+  other[:, position:-1] = LAYOUT.legal_start[position:-1]
+  flat = logits.reshape(3, -1, 11)
+  changed = apply(other).reshape(3, -1, 11)
+  np.testing.assert_allclose(flat[:, :12], changed[:, :12], atol=1e-6)
+  assert not np.allclose(flat[:, 12:], changed[:, 12:], atol=1e-3)
+
+
+def test_every_input_is_heard():
+  logits = apply(TOKENS)
+  for name in ('clip', 'slow'):
+    other = toys.codes(3)
+    other[name] = (other[name] + 1) % 5
+    changed = apply(LAYOUT.pack(other))
+    assert not np.allclose(logits, changed, atol=1e-3), name
+
+
+def test_legal_logits_are_a_slice_of_those_over_the_vocabulary():
+  legal = apply(TOKENS)
+  whole = apply(TOKENS, method='vocabulary_logits')
+  assert whole.shape == (3, 12, 2, LAYOUT.vocabulary_size)
+  for level, first in enumerate(LAYOUT.output.first_ids):
+    np.testing.assert_allclose(
+      legal[:, :, level], whole[:, :, level, first : first + 11], atol=1e-5
+    )
+
+
+def test_scanned_parameters_come_apart_for_a_decoder():
+  config = toys.config(scan_layers=True, remat=True)
+  params = toys.params(config)
+  wanted = toys.forward(config, params, TOKENS)
+  config, params = lm.to_decode(config, params)
+  got = toys.forward(config, params, TOKENS)
+  np.testing.assert_allclose(got, wanted, atol=1e-5)
+  half, params = lm.to_decode(config, params, dtype='bfloat16')
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.bfloat16}
+  logits = toys.forward(half, params, TOKENS)
+  assert logits.dtype == jnp.float32
+  np.testing.assert_allclose(logits, wanted, atol=0.2)
