@@ -121,6 +121,8 @@ class Evaluate:
       if len(evaluations) > 1:
         # Later ones are not listened to; their memory is wanted.
         evaluations[-1] = evaluations[-1].replace(waveforms={})
+        # Else every batch would be on the devices before the first is done.
+        jax.block_until_ready(evaluations[-2].metrics)
     if not evaluations:
       raise ValueError(f'{self._name}: the held-out source has no batch.')
     figures = self._means(evaluations)
