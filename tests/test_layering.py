@@ -255,6 +255,11 @@ def test_the_standard_library_is_enough_for_streams_and_stage_specs():
     assert libraries <= sys.stdlib_module_names | {'musiclm_jax', '__future__'}
 
 
+def test_every_folder_is_a_package_else_the_wheel_lacks_it():
+  folders = {path.parent for path in SOURCES}
+  assert not [path for path in folders if not (path / '__init__.py').is_file()]
+
+
 def test_no_file_has_a_name_that_says_nothing():
   files = [*SOURCES, *(ROOT / 'tests').rglob('*.py')]
   assert not [path for path in files if path.stem in REFUSED_NAMES]

@@ -3,8 +3,7 @@
 
 import pytest
 
-from musiclm_jax.cli import data
-from musiclm_jax.cli import flags
+from musiclm_jax.cli import data, flags
 from tests.data.tasks import files
 
 
