@@ -38,13 +38,16 @@ _CHANNELS_A_GROUP = 4  # of MelGAN's grouped convolutions
 class Layer:
   """What one layer says, and where that is about audio at all.
 
+  Its cotangents are of the same class, so the types are not told here.
+
   Attributes:
-    values: One or more values for each step.
-    mask: True at the steps that stand for at least one valid sample.
+    values: One or more values for each step, [batch, steps, ...].
+    mask: True at the steps that stand for at least one valid sample, [batch,
+      steps].
   """
 
-  values: Float[Array, 'batch steps *rest']
-  mask: Bool[Array, 'batch steps']
+  values: jax.Array
+  mask: jax.Array
 
 
 @flax.struct.dataclass
