@@ -22,7 +22,7 @@ class UsageError(ValueError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
   """What `word` was likely meant to be, as the end of a sentence."""
-  known = sorted(set(known))
+  known = sorted(set(known) - {''})
   close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
   if close:
     return f'; did you mean {close[0]!r}?'

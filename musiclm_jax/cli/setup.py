@@ -10,6 +10,7 @@ binding of the command line that nothing reads, and an argument left unbound.
 from __future__ import annotations
 
 import argparse
+import collections
 import inspect
 import os
 import pathlib
@@ -124,31 +125,32 @@ def _require_read(
   reached: set[tuple[str, str]], *, bindings: Sequence[str]
 ) -> None:
   """Raises for a macro, a scope or a flag that the run would pass over."""
-  macros = {scope for scope, selector in reached if selector == _MACRO}
-  scopes = {scope for scope, selector in reached if selector != _MACRO}
+  scopes_of = collections.defaultdict(set)
+  for scope, selector in reached:
+    scopes_of[selector].add(scope)
   for scope, selector in gin_config._CONFIG:
-    if selector == _MACRO and scope not in macros:
+    scopes = scopes_of[selector]
+    if selector == _MACRO and scope not in scopes:
       raise UsageError(
-        f'nothing reads the macro {scope}{nearest(scope, macros)}'
+        f'nothing reads the macro {scope}{nearest(scope, scopes)}'
       )
-    if selector != _MACRO and not _is_within(scope, scopes | macros):
+    # Without a scope it may be a default for what this run does not use.
+    if scope and not _is_within(scope, scopes):
       raise UsageError(
-        f'nothing runs in the scope {scope!r}{nearest(scope, scopes - {""})}'
+        f'nothing calls {selector} in the scope {scope!r}'
+        f'{nearest(scope, scopes)}'
       )
   for binding in bindings:
     key = binding.split('=')[0].strip()
     scope, name, parameter = config_parser.parse_binding_key(key)
-    if not parameter:
-      continue
-    selector = gin_config._REGISTRY.get_match(name).selector
-    if not _is_within(scope, {s for s, reach in reached if reach == selector}):
-      raise UsageError(f'--gin.{key}: this run does not use {name}.')
+    if parameter:
+      selector = gin_config._REGISTRY.get_match(name).selector
+      if not _is_within(scope, scopes_of[selector]):
+        raise UsageError(f'--gin.{key}: this run does not use {name}.')
 
 
 def _is_within(scope: str, reached: Collection[str]) -> bool:
   """Whether a binding in `scope` is read from one of the `reached` scopes."""
-  return (
-    not scope
-    and bool(reached)
-    or any(f'{other}/'.startswith(f'{scope}/') for other in reached)
-  )
+  if not scope:
+    return bool(reached)
+  return any(f'{other}/'.startswith(f'{scope}/') for other in reached)

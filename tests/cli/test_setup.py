@@ -172,12 +172,21 @@ def test_an_argument_that_the_verb_supplies_need_not_be_bound(toy, tmp_path):
     (
       'generater/toy_trainer.adam.rate = 1',
       ['--gin.NUM_STEPS=1'],
-      "^nothing runs in the scope 'generater'; did you mean 'generator'",
+      "^nothing calls toy_trainer.adam in the scope 'generater'; did you mean"
+      " 'generator'",
     ),
     (
       'toy_trainer.train.optimizer = 3',
       ['--gin.NUM_STEPS=1'],
-      'nothing runs in the scope',
+      "^nothing calls toy_trainer.adam in the scope 'generator'",
+    ),
+    (
+      # A macro is evaluated in a scope of its own.
+      'generator/toy_trainer.adam.schedule = %SCHEDULE\n'
+      'SCHEDULE = @toy_trainer.warm\n'
+      'generator/toy_trainer.warm.warmup = 2',
+      ['--gin.NUM_STEPS=1'],
+      "^nothing calls toy_trainer.warm in the scope 'generator'",
     ),
     (
       'toy_trainer.train.optimizer = @generator/toy_trainer.adafactor()',
