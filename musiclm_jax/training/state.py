@@ -8,14 +8,15 @@ One dataclass serves the plain and the adversarial trainer: for the latter,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
+from musiclm_jax import metrics
 from musiclm_jax.array_types import Batch, PRNGKey, Variables
 from musiclm_jax.metrics import Evaluation, WeightedMean
 
@@ -193,7 +194,19 @@ def all_finite(*trees: Any) -> Bool[Array, '']:
     for leaf in jax.tree.leaves(trees)
     if jnp.issubdtype(leaf.dtype, jnp.floating)
   ]
-  return jnp.all(jnp.stack(leaves))
+  return total(leaves) == len(leaves)
+
+
+def total(scalars: Sequence[jax.Array]) -> Float[Array, '']:
+  """The sum of many scalars, for many readers.
+
+  A product with ones, for XLA on CPU keeps a product out of its fusions. A sum
+  it computes anew inside every fusion that reads it, which are as many as there
+  are parameters: the program then grows with the square of their number.
+  """
+  stacked = jnp.stack(scalars)
+  stacked = stacked.astype(metrics.accumulation_dtype(stacked.dtype))
+  return stacked @ jnp.ones_like(stacked)
 
 
 def _key(seed: jax.Array, *, stream: int) -> PRNGKey:
