@@ -4,8 +4,9 @@
   musiclm evaluate codec --model runs/codec --corpus runs/tunebook \\
     --split test --num_clips 20 --output runs/codec/evaluation
 
-Writes codec.md (tables), codec.json (every clip's figures) and codec.png
-(spectrograms of the first clip), and prints the tables. A clip is the middle of
+Writes codec.md (tables), codec.json (every clip's figures), and of the first
+clip codec.png (spectrograms) and audio/ (the original and each copy); prints
+the tables. A clip is the middle of
 a piece; the pieces are spread evenly over the split.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
   from musiclm_jax.data.corpus import AudioCorpus
 
 PICTURE_FILE = 'codec.png'
+AUDIO_FOLDER = 'audio'
 
 
 def main(argv: Sequence[str]) -> None:
@@ -43,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
   codec.add_argument(
     '--metrics',
     type=lambda names: names.split(','),
-    help='such as mel_distance,si_sdr; visqol takes a second a copy',
+    help='such as mel_distance_db,si_sdr_db; visqol takes a second a copy',
   )
   codec.add_argument('--output', required=True, help='folder to write to')
   evaluate_codec(parser.parse_args(argv))
@@ -53,6 +56,7 @@ def evaluate_codec(options: argparse.Namespace) -> None:
   """`musiclm evaluate codec`."""
   import rich.progress
 
+  from musiclm_jax.audio import io
   from musiclm_jax.codec import base
   from musiclm_jax.data import corpus as corpora
   from musiclm_jax.evaluation import codec as evaluation
@@ -83,12 +87,16 @@ def evaluate_codec(options: argparse.Namespace) -> None:
   )
   output = pathlib.Path(options.output)
   report.write(found, directory=output, about=about)
+  first = {'original': clips[0]} | {
+    copy.system: copy.waveform for copy in systems.copies(clips[0])
+  }
   pictures.save_spectrograms(
-    {'original': clips[0]}
-    | {copy.system: copy.waveform for copy in systems.copies(clips[0])},
-    sample_rate_hz=codec.sample_rate_hz,
-    path=output / PICTURE_FILE,
+    first, sample_rate_hz=codec.sample_rate_hz, path=output / PICTURE_FILE
   )
+  (output / AUDIO_FOLDER).mkdir(exist_ok=True)
+  for name, waveform in first.items():
+    path = output / AUDIO_FOLDER / (re.sub(r'\W+', '_', name) + '.wav')
+    io.write(path, waveform, sample_rate_hz=codec.sample_rate_hz)
   print(report.to_markdown(found, about=about))
   print(f'Written to {output}.')
 

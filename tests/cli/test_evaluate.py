@@ -88,6 +88,8 @@ def test_tables_figures_and_a_picture_are_written(
     'si_sdr_db',
   }
   assert (tmp_path / 'codec.png').read_bytes().startswith(b'\x89PNG')
+  heard = {path.name for path in (tmp_path / 'audio').iterdir()}
+  assert {'original.wav', 'codec_3_levels.wav', 'Opus_6_kbps.wav'} <= heard
 
 
 def pitch_hz(waveform):
