@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spectrograms side by side, to see what a codec loses.
+"""Spectrograms side by side, to see what a codec loses, and curves of runs.
 
-Power in decibels against one common maximum, so that pictures compare.
+Spectrograms are power in decibels against one common maximum, so that pictures
+compare.
 """
 
 from __future__ import annotations
@@ -65,6 +66,28 @@ def save_spectrograms(
     panel.set_ylabel('kHz')
   panels[-1].set_xlabel('seconds')
   figure.colorbar(image, ax=list(panels), label='dB')
+  figure.savefig(path, dpi=110)
+
+
+def save_curves(
+  curves: Mapping[str, Mapping[int, float]],
+  *,
+  path: str | os.PathLike[str],
+) -> None:
+  """Draws figures by step into one panel.
+
+  Args:
+    curves: By label, a figure at each step.
+    path: Ends in .png, .svg or another type that matplotlib writes.
+  """
+  figure = figures.Figure(figsize=(7, 4), layout='constrained')
+  backend_agg.FigureCanvasAgg(figure)
+  panel = figure.subplots()
+  for label, curve in curves.items():
+    panel.plot(list(curve), list(curve.values()), label=label)
+  panel.set_xlabel('steps')
+  panel.legend()
+  panel.grid(alpha=0.3)
   figure.savefig(path, dpi=110)
 
 
