@@ -4,7 +4,7 @@
   musiclm benchmark lm
   musiclm benchmark lm --batch_size 1,8 --dtype bfloat16
   musiclm benchmark codec
-  musiclm benchmark codec --only run --gin.SoundStreamConfig.channels=16
+  musiclm benchmark codec --only run
 
 The limits are measured in the same run. Nothing else should run meanwhile.
 """
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
   codec.add_argument('--batch_size', type=int, default=1)
   codec.add_argument('--seconds', type=int, default=10, help='of a waveform')
   codec.add_argument('--train_seconds', type=int, default=1, help='of a crop')
-  codec.add_argument('--num_runs', type=int, default=7, help='timed runs')
+  codec.add_argument('--num_runs', type=int, default=5, help='timed runs')
   codec.add_gin_flags()
   codec.set_defaults(run=benchmark_codec)
   options = parser.parse_args(argv)
