@@ -175,7 +175,7 @@ def measure_training(
     seconds=seconds,
     limited_by='products',
     limit=limits.flops_per_second,
-    cost_per_token=6 * num_weights + attention * output.num_frames,
+    cost_per_token=float(6 * num_weights + attention * output.num_frames),
   )
 
 

@@ -65,6 +65,6 @@ def test_limits_are_positive_and_the_better_of_two_is_kept():
   found = limits.measure(num_runs=1)
   assert found.flops_per_second > 1e8
   assert found.bytes_per_second > 1e7
-  better = found | Limits(flops_per_second=1e18, bytes_per_second=1)
+  better = found | Limits(flops_per_second=1e18, bytes_per_second=1.0)
   assert better.flops_per_second == 1e18
   assert better.bytes_per_second == found.bytes_per_second

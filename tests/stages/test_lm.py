@@ -144,7 +144,9 @@ def test_scanned_parameters_come_apart_for_a_decoder():
   got = toys.forward(config, params, TOKENS)
   np.testing.assert_allclose(got, wanted, atol=1e-5)
   half, params = lm.to_decode(config, params, dtype='bfloat16')
-  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.bfloat16}
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {
+    jnp.dtype('bfloat16')
+  }
   logits = toys.forward(half, params, TOKENS)
   assert logits.dtype == jnp.float32
   np.testing.assert_allclose(logits, wanted, atol=0.2)

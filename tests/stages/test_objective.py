@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.core import meta
 
 from musiclm_jax import batches
 from musiclm_jax.checkpoints import bundle as bundles
@@ -96,7 +97,7 @@ def test_frames_that_a_clip_lacks_count_for_nothing():
 def test_dropped_conditions_are_not_heard_and_others_are():
   objective = StageObjective(
     model=toys.config(dropout_rate=0.0),
-    dropped_streams=['clip'],
+    dropped_streams=('clip',),
     drop_rate=0.99999,
   )
 
@@ -168,7 +169,7 @@ def test_tiny_language_is_learned():
     ),
     optimizer=optax.adam(0.01),
   )
-  state = jax.jit(lambda: training.init(0, batch))()
+  state = jax.jit(lambda: meta.unbox(training.init(0, batch)))()
   step = jax.jit(training.train_step)
   for _ in range(120):
     state, metrics = step(state, batch)

@@ -6,6 +6,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from musiclm_jax.stages.objective import StageObjective
 from musiclm_jax.training import optimizers
@@ -73,16 +74,12 @@ def test_activations_and_parameters_are_laid_over_the_mesh():
   batch = partitioner.place_batch(toys.batch(ROWS), batch_size=ROWS)
   state = partitioner.abstract_state(made, seed=0, batch=batch)
   layer = state.params['transformer']['layer_1']
-  assert layer['attention']['query_key_value']['kernel'].sharding.spec == (
-    None,
-    'tensor',
-    None,
-    'fsdp',
-  )
-  assert layer['feedforward']['narrow']['kernel'].sharding.spec == (
-    'fsdp',
-    'tensor',
-  )
+  assert layer['attention']['query_key_value'][
+    'kernel'
+  ].sharding.spec == PartitionSpec(None, 'tensor', None, 'fsdp')
+  assert layer['feedforward']['narrow'][
+    'kernel'
+  ].sharding.spec == PartitionSpec('fsdp', 'tensor')
   lowered = partitioner.partition_step(made, state).lower(state, batch)
   num_constraints = lowered.as_text().count('sdy.sharding_constraint')
   # Forward and backward: the embeddings, and in each of two layers the
