@@ -4,4 +4,6 @@
 spec      which streams go in and which comes out, over which window
 layout    ids, positions and masks of a row: codes ↔ tokens
 semantic  coarse  fine      the stages of MusicLM and AudioLM
+lm        the language model of a stage: rows to logits
+objective how it is trained
 """
