@@ -25,9 +25,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
-from musiclm_jax.array_types import SampleMask, Waveform
+from musiclm_jax.array_types import Array, SampleMask, Waveform
 from musiclm_jax.audio import spectral
 from musiclm_jax.layers import convolve
 
@@ -46,8 +46,8 @@ class Layer:
       steps].
   """
 
-  values: jax.Array
-  mask: jax.Array
+  values: Array
+  mask: Array
 
 
 @flax.struct.dataclass

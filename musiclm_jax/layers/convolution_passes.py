@@ -27,6 +27,8 @@ import jax.numpy as jnp
 _PACKING_COST = 50
 _PRODUCT_ROWS = 16384
 
+_LAYOUTS = {1: ('NTC', 'TIO', 'NTC'), 2: ('NHWC', 'HWIO', 'NHWC')}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Geometry:
@@ -57,15 +59,18 @@ def xla_convolve(
   inputs: jax.Array, kernel: jax.Array, geometry: Geometry
 ) -> jax.Array:
   """XLA's own convolution, what this module must equal."""
-  return jax.lax.conv_general_dilated(
-    inputs,
-    kernel,
-    window_strides=geometry.strides,
-    padding=geometry.padding,
-    rhs_dilation=geometry.dilation,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  # One bin and one bin tap: as over time alone, four times faster on CPU.
+  axes = 1 if inputs.shape[2] == kernel.shape[1] == 1 else 2
+  outputs = jax.lax.conv_general_dilated(
+    inputs if axes == 2 else inputs[:, :, 0],
+    kernel if axes == 2 else kernel[:, 0],
+    window_strides=geometry.strides[:axes],
+    padding=geometry.padding[:axes],
+    rhs_dilation=geometry.dilation[:axes],
+    dimension_numbers=_LAYOUTS[axes],
     feature_group_count=geometry.num_groups,
   )
+  return outputs if axes == 2 else outputs[:, :, None]
 
 
 def xla_gradient(
