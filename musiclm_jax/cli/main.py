@@ -25,7 +25,7 @@ from typing import NoReturn
 
 import absl.logging
 
-from musiclm_jax.cli import flags
+from musiclm_jax.cli import flags, host_memory
 
 _FOLDER = pathlib.Path(__file__).parent
 
@@ -64,6 +64,7 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
   argv = list(sys.argv[1:] if argv is None else argv)
   show_traceback = '--traceback' in argv or 'MUSICLM_TRACEBACK' in os.environ
   argv = [arg for arg in argv if arg != '--traceback']
+  host_memory.keep_freed_memory()
   log_to_stderr()
   if not show_traceback:
     _hush_afterthoughts()
