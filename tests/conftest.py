@@ -6,8 +6,13 @@ import pathlib
 
 # Before the first import of jax: a backend reads these once.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# A collective of eight devices blocks eight threads; two at once fill a small
+# pool and wait for ever, and XLA ends a process that waits for 40 s.
+os.environ.setdefault('NPROC', '32')
 os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+  os.environ.get('XLA_FLAGS', '')
+  + ' --xla_cpu_collective_call_terminate_timeout_seconds=600'
+  + ' --xla_force_host_platform_device_count=8'
 )
 # Compiled programs are shared by the workers, by the processes that tests
 # start, and by the next run.

@@ -221,6 +221,10 @@ class Mixture:
     return self._parts[0].batch_size
 
   @property
+  def sample_rate_hz(self) -> int:
+    return self._parts[0].sample_rate_hz
+
+  @property
   def num_examples(self) -> None:
     """A mixture has no end."""
     return None

@@ -79,7 +79,10 @@ sys.exit(local_pod.run(
 def run(model_dir, *, processes, shape, stop_after=0):
   """The exit status, and which rows each process read."""
   arguments = [str(processes), RUN, str(model_dir), shape, str(stop_after)]
-  environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
+  environment = os.environ | {
+    'PYTHONPATH': str(ROOT),
+    'XLA_FLAGS': '--xla_cpu_collective_call_terminate_timeout_seconds=600',
+  }
   done = subprocess.run(
     [sys.executable, '-c', POD, *arguments],
     env=environment,
