@@ -206,7 +206,10 @@ def total(scalars: Sequence[jax.Array]) -> Float[Array, '']:
   """
   stacked = jnp.stack(scalars)
   stacked = stacked.astype(metrics.accumulation_dtype(stacked.dtype))
-  return stacked @ jnp.ones_like(stacked)
+  # Highest: a TPU would round the scalars to bfloat16.
+  return jnp.matmul(
+    stacked, jnp.ones_like(stacked), precision=jax.lax.Precision.HIGHEST
+  )
 
 
 def _key(seed: jax.Array, *, stream: int) -> PRNGKey:
