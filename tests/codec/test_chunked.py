@@ -95,7 +95,7 @@ def test_a_caller_can_stream_chunks_of_any_length():
     codec().encoder_state(batch=2),
     codec().decoder_state(batch=2),
   )
-  for start, stop in ((0, 2), (2, 29), (29, 31)):
+  for start, stop in ((0, 13), (13, 18), (18, 31)):
     part, encoder = codec().encode_chunk(
       waveform[:, start * HOP : stop * HOP], encoder
     )

@@ -53,9 +53,9 @@ def draw(batch=2, frames=31, seed=0, dtype=np.float32):
 
 
 @functools.cache
-def built(**changes):
+def built():
   """A module and its variables, its codebooks started on one batch."""
-  module = soundstream.SoundStream(config(**changes))
+  module = soundstream.SoundStream(config())
   waveform = draw()
   variables = nn.unbox(jax.jit(module.init)(KEY, waveform, key=KEY))
   _, updates = train(module, variables, waveform)
@@ -204,7 +204,14 @@ def test_the_decoder_does_not_see_the_future():
 
 
 def stream(module, variables, inputs, lengths, *, method, step):
-  state, chunks, start = {}, [], 0
+  # Zeros from the start, so that a length is compiled once wherever it comes.
+  _, state = jax.eval_shape(
+    functools.partial(run_chunk, module, method=method),
+    variables,
+    inputs[:, :step],
+  )
+  state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
+  chunks, start = [], 0
   for length in lengths:
     chunk, state = run_chunk(
       module,
@@ -218,7 +225,7 @@ def stream(module, variables, inputs, lengths, *, method, step):
 
 
 @hypothesis.settings(max_examples=3, deadline=None)
-@hypothesis.given(st.permutations((1, 2, 5, 23)))
+@hypothesis.given(st.permutations((1, 2, 13, 2, 13)))
 def test_streaming_gives_the_whole(lengths):
   module, variables = built()
   waveform = draw()
@@ -272,9 +279,8 @@ def test_a_frame_counts_if_it_holds_any_audio():
   )
 
 
-@pytest.mark.parametrize('weight_norm', (True, False))
-def test_gradients_reach_every_parameter(weight_norm):
-  module, variables = built(weight_norm=weight_norm)
+def test_gradients_reach_every_parameter():
+  module, variables = built()
 
   def loss(params):
     found = module.apply({**variables, 'params': params}, draw(), key=KEY)
