@@ -56,7 +56,7 @@ def test_iterations_are_those_of_the_numpy_reference(num_iterations):
 
 
 def test_inertia_never_grows_with_iterations():
-  points = np.random.default_rng(2).standard_normal((211, 3))
+  points = np.random.default_rng(2).standard_normal((211, 3), np.float32)
   inertias = [
     float(
       kmeans.fit(points, num_clusters=11, num_iterations=n, key=KEY).inertia
