@@ -22,10 +22,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-# Multiply-adds that copying and packing one operand element costs, and rows of
-# one partial product: both measured on two cores with AVX-512.
+# Measured on two cores with AVX-512: multiply-adds that copying and packing one
+# operand element costs; rows of one partial product; what counts as few.
 _PACKING_COST = 50
 _PRODUCT_ROWS = 16384
+_FEW_CHANNELS = 4
+_BINS_AT_ONCE = 8
 
 _LAYOUTS = {1: ('NTC', 'TIO', 'NTC'), 2: ('NHWC', 'HWIO', 'NHWC')}
 
@@ -95,7 +97,12 @@ def forward(
   return xla_convolve(
     unit.fold_inputs(inputs),
     unit.fold_kernel(kernel),
-    dataclasses.replace(geometry, strides=(1, 1), padding=((0, 0), (0, 0))),
+    Geometry(
+      strides=(1, 1),
+      padding=((0, 0), (0, 0)),
+      dilation=geometry.dilation,
+      num_groups=geometry.num_groups,
+    ),
   )
 
 
@@ -173,8 +180,10 @@ class _Unit:
       batch, time // rows, bins // columns, rows * columns * channels
     )
 
-  def unfold_inputs(self, folded: jax.Array) -> jax.Array:
-    """The inverse of `fold_inputs`, less the padding."""
+  def unfold_inputs(
+    self, folded: jax.Array, crops: list[tuple[int, int]]
+  ) -> jax.Array:
+    """The inverse of `fold_inputs`, less `crops` of each axis."""
     rows, columns = self.geometry.strides
     batch, time, bins, _ = folded.shape
     groups = self.geometry.num_groups
@@ -182,7 +191,8 @@ class _Unit:
       batch, time, bins, groups, rows, columns, -1
     ).transpose(0, 1, 4, 2, 5, 3, 6)
     inputs = inputs.reshape(batch, time * rows, bins * columns, -1)
-    return _pad(inputs, [(-low, -high, 0) for low, high, _ in self.pads])
+    cuts = [(-before, -after, 0) for before, after in crops]
+    return _pad(inputs, [(0, 0, 0), *cuts, (0, 0, 0)])
 
   def fold_kernel(self, kernel: jax.Array) -> jax.Array:
     """[time taps, bin taps, (strides, channels_in / groups), channels_out]."""
@@ -229,25 +239,62 @@ def input_gradient(
   channels = kernel.shape[2]
   if groups == 1 and kernel.size > inputs.size and across == 1:
     folded = _spread(cotangent, kernel, dilation=geometry.dilation[0])
-  else:
-    # In and out change places within each group.
-    kernel = kernel.reshape(down, across, channels, groups, -1)
-    kernel = kernel.transpose(0, 1, 4, 3, 2)
-    kernel = kernel.reshape(down, across, -1, groups * channels)
-    folded = xla_convolve(
-      cotangent,
-      # Flipping and transposing at once is a slow loop.
-      jnp.flip(jax.lax.optimization_barrier(kernel), (0, 1)),
-      dataclasses.replace(
-        geometry,
-        strides=(1, 1),
-        padding=tuple(
-          ((taps - 1) * dilation,) * 2
-          for taps, dilation in zip(unit.taps, geometry.dilation)
-        ),
-      ),
+    return unit.unfold_inputs(folded, [pads[:2] for pads in unit.pads[1:3]])
+  # In and out change places within each group.
+  kernel = kernel.reshape(down, across, channels, groups, -1)
+  kernel = kernel.transpose(0, 1, 4, 3, 2)
+  kernel = kernel.reshape(down, across, -1, groups * channels)
+  # Flipping and transposing at once is a slow loop.
+  kernel = jnp.flip(jax.lax.optimization_barrier(kernel), (0, 1))
+  paddings, crops = [], []
+  for axis, (before, after, _) in enumerate(unit.pads[1:3]):
+    reach = (unit.taps[axis] - 1) * geometry.dilation[axis]
+    # What the padding would get is not computed, or cut off if blocks hold it.
+    whole = geometry.strides[axis] > 1
+    crops.append((before, after) if whole else (0, 0))
+    paddings.append(
+      (reach, reach) if whole else (reach - before, reach - after)
     )
-  return unit.unfold_inputs(folded)
+  backward = Geometry(
+    strides=(1, 1),
+    padding=tuple(paddings),
+    dilation=geometry.dilation,
+    num_groups=groups,
+  )
+  plain = geometry.strides == geometry.dilation == (1, 1)
+  if plain and across > 1 and channels < _FEW_CHANNELS:
+    return _several_bins_at_once(cotangent, kernel, backward)
+  return unit.unfold_inputs(xla_convolve(cotangent, kernel, backward), crops)
+
+
+def _several_bins_at_once(
+  inputs: jax.Array, kernel: jax.Array, geometry: Geometry
+) -> jax.Array:
+  """A convolution to few channels, as one to those of several bins.
+
+  It multiplies by zeros, and is far faster: a product of two columns is not.
+  """
+  many = _BINS_AT_ONCE
+  (top, bottom), (before, after) = geometry.padding
+  bins = inputs.shape[2] + before + after - kernel.shape[1] + 1
+  blocks = -(-bins // many)
+  kernel = jnp.concatenate(
+    [
+      _pad(kernel, [(0, 0, 0), (bin_, many - 1 - bin_, 0), (0,) * 3, (0,) * 3])
+      for bin_ in range(many)
+    ],
+    axis=-1,
+  )
+  outputs = xla_convolve(
+    inputs,
+    kernel,
+    Geometry(
+      strides=(1, many),
+      padding=((top, bottom), (before, after + blocks * many - bins)),
+    ),
+  )
+  batch, time = outputs.shape[:2]
+  return outputs.reshape(batch, time, blocks * many, -1)[:, :, :bins]
 
 
 def _spread(
@@ -281,8 +328,9 @@ def kernel_gradient(
   geometry: Geometry,
 ) -> jax.Array:
   """One product of shifted inputs with shifted cotangents."""
-  if inputs.shape[-1] < 4 * geometry.num_groups:
-    # One or two channels in: a product would be as narrow.
+  over_time = inputs.shape[2] == kernel.shape[1] == geometry.strides[0] == 1
+  narrow = inputs.shape[-1] < _FEW_CHANNELS  # The product would be, too.
+  if geometry.num_groups == 1 and (over_time or narrow):
     return xla_gradient(inputs, kernel, cotangent, geometry, wrt=1)
   unit = _Unit.of(inputs.shape, kernel.shape, geometry)
   groups = geometry.num_groups
