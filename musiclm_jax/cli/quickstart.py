@@ -57,7 +57,7 @@ def quickstart(options: argparse.Namespace) -> None:
   began = time.monotonic()
   for number, step in enumerate(todo, start=1):
     print(f'\n[{number}/{len(todo)}] {step.about}', flush=True)
-    print(f'  $ musiclm {shlex.join(step.argv)}', flush=True)
+    print(f'  $ musiclm {_typed(step.argv)}', flush=True)
     if step.done is not None and step.done.exists():
       print(f'  {step.done} is there already.', flush=True)
     else:
@@ -118,6 +118,11 @@ def steps(output: pathlib.Path) -> list[Step]:
       ),
     ),
   ]
+
+
+def _typed(argv: Sequence[str]) -> str:
+  """As one would type it: shlex turns gin's quotes into a thicket."""
+  return ' '.join(f'"{a}"' if "'" in a else shlex.quote(a) for a in argv)
 
 
 def _run(step: Step) -> None:
