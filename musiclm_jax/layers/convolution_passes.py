@@ -94,7 +94,7 @@ def forward(
   if geometry.num_groups == 1:
     return xla_convolve(inputs, kernel, geometry)
   unit = _Unit.of(inputs.shape, kernel.shape, geometry)
-  return xla_convolve(
+  return _plain_convolve(
     unit.fold_inputs(inputs),
     unit.fold_kernel(kernel),
     Geometry(
@@ -104,6 +104,46 @@ def forward(
       num_groups=geometry.num_groups,
     ),
   )
+
+
+def _plain_convolve(
+  inputs: jax.Array, kernel: jax.Array, geometry: Geometry
+) -> jax.Array:
+  """A convolution of stride 1; grouped ones over time as batched products.
+
+  Taps are split as for the gradient of the kernel: the inputs are shifted for
+  some, and what the product makes of them is added up with delays for others.
+  """
+  if geometry.num_groups == 1 or kernel.shape[1] > 1:
+    return xla_convolve(inputs, kernel, geometry)
+  groups, (before, after) = geometry.num_groups, geometry.padding[0]
+  taps, _, channels, features = kernel.shape
+  features //= groups
+  shifts, delays = _split_taps(
+    (taps, 1), geometry.dilation, channels=channels, features=features
+  )
+  reach = (taps - 1) * geometry.dilation[0]
+  batch, time, bins, _ = inputs.shape
+  time += before + after - reach
+  columns = _side_by_side(
+    _groups_first(inputs, groups),
+    [(shift - before, 0) for shift, _ in shifts],
+    time + delays[-1],
+    bins,
+  )
+  missing = len(shifts) * len(delays) - taps
+  kernel = _pad(kernel[:, 0], [(0, missing, 0), (0, 0, 0), (0, 0, 0)])
+  kernel = kernel.reshape(len(delays), len(shifts), channels, groups, features)
+  kernel = kernel.transpose(3, 1, 2, 0, 4)
+  products = jnp.matmul(
+    columns.reshape(groups, -1, columns.shape[-1]),
+    kernel.reshape(groups, columns.shape[-1], -1),
+  ).reshape(groups, batch, -1, bins, len(delays), features)
+  outputs = sum(
+    products[:, :, delay : delay + time, :, index]
+    for index, delay in enumerate(delays)
+  )
+  return jnp.moveaxis(outputs, 0, -2).reshape(batch, time, bins, -1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,7 +304,7 @@ def input_gradient(
   plain = geometry.strides == geometry.dilation == (1, 1)
   if plain and across > 1 and channels < _FEW_CHANNELS:
     return _several_bins_at_once(cotangent, kernel, backward)
-  return unit.unfold_inputs(xla_convolve(cotangent, kernel, backward), crops)
+  return unit.unfold_inputs(_plain_convolve(cotangent, kernel, backward), crops)
 
 
 def _several_bins_at_once(
