@@ -43,9 +43,7 @@ class Embedding(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(
-    self, tokens: Tokens
-  ) -> Float[Array, 'batch length embed']:
+  def __call__(self, tokens: Tokens) -> Float[Array, 'batch length embed']:
     table = parameters.param(
       self,
       'table',
