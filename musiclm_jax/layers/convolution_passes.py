@@ -494,7 +494,12 @@ def _chunked_product(
 def _groups_first(array: jax.Array, groups: int) -> jax.Array:
   """[groups, batch, time, bins, channels of a group]."""
   array = array.reshape(*array.shape[:-1], groups, -1)
-  return jnp.moveaxis(array, -2, 0)
+  array = jnp.moveaxis(array, -2, 0)
+  if groups == 1:
+    return array
+  # A product by 1. XLA would else fuse what makes the array into each of its
+  # shifts, and do it as often; it drops barriers before it fuses.
+  return jnp.matmul(array, jnp.eye(array.shape[-1], dtype=array.dtype))
 
 
 def _pad(array: jax.Array, pads: list[tuple[int, int, int]]) -> jax.Array:
