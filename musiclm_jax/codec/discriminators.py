@@ -38,7 +38,8 @@ _CHANNELS_A_GROUP = 4  # of MelGAN's grouped convolutions
 class Layer:
   """What one layer says, and where that is about audio at all.
 
-  Its cotangents are of the same class, so the types are not told here.
+  Its shapes and its cotangents are of the same class, so the types are not
+  told here.
 
   Attributes:
     values: One or more values for each step, [batch, steps, ...].
@@ -46,8 +47,8 @@ class Layer:
       steps].
   """
 
-  values: Array
-  mask: Array
+  values: Any
+  mask: Any
 
 
 @flax.struct.dataclass

@@ -53,7 +53,7 @@ class AdversarialTraining:
   discriminator_optimizer: optax.GradientTransformation
   ema_decay: float | None = None
 
-  def init(self, seed: int, batch: Batch) -> TrainState:
+  def init(self, seed: int | jax.Array, batch: Batch) -> TrainState:
     players = self.objective.init(train_state.init_key(seed), batch)
     params, collections = _split_players(players)
     bare = meta.unbox(params)

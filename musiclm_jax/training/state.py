@@ -60,7 +60,7 @@ class TrainState:
 class Trainable(Protocol):
   """What the loop drives: a state's beginning, its step, its fruits."""
 
-  def init(self, seed: int, batch: Batch) -> TrainState:
+  def init(self, seed: int | jax.Array, batch: Batch) -> TrainState:
     """The first state; variables are boxed with their logical axes."""
     ...
 
@@ -83,12 +83,12 @@ class Trainable(Protocol):
   def bundle(self, state: TrainState) -> Any: ...
 
 
-def init_key(seed: int) -> PRNGKey:
+def init_key(seed: int | jax.Array) -> PRNGKey:
   return _key(jnp.asarray(seed, jnp.uint32), stream=0)
 
 
 def first_state(
-  seed: int,
+  seed: int | jax.Array,
   *,
   params: Any,
   collections: Any,

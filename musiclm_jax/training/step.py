@@ -48,7 +48,7 @@ class Training:
   def __post_init__(self):
     _check_microbatches(self.objective, self.num_microbatches)
 
-  def init(self, seed: int, batch: Batch) -> TrainState:
+  def init(self, seed: int | jax.Array, batch: Batch) -> TrainState:
     variables = self.objective.init(train_state.init_key(seed), batch)
     params, collections = train_state.split_variables(variables)
     return train_state.first_state(
