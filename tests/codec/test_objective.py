@@ -171,23 +171,23 @@ def test_what_padding_holds_changes_nothing():
   assert not np.allclose(jax.tree.leaves(play(loud))[0], without[0])
 
 
-def _gradients(generator, discriminator, batch, key):
+def _gradients(both_players, generator, discriminator, batch, key):
   """Of two separate passes, one a player."""
   params, statistics = generator['params'], generator['codebooks']
   step = jnp.zeros((), int)
 
   def generate(params):
     variables = {'params': params, 'codebooks': statistics}
-    return OBJECTIVE.generate(variables, batch, key)
+    return both_players.generate(variables, batch, key)
 
   def generator_loss(params):
     generated = generate(params)
-    judged = OBJECTIVE.judge(discriminator, batch, generated.waveform)
-    return OBJECTIVE.generator_loss(generated, judged, step).loss.mean
+    judged = both_players.judge(discriminator, batch, generated.waveform)
+    return both_players.generator_loss(generated, judged, step).loss.mean
 
   def discriminator_loss(discriminator):
-    judged = OBJECTIVE.judge(discriminator, batch, generate(params).waveform)
-    return OBJECTIVE.discriminator_loss(judged, step).loss.mean
+    judged = both_players.judge(discriminator, batch, generate(params).waveform)
+    return both_players.discriminator_loss(judged, step).loss.mean
 
   return {
     'generator': jax.grad(generator_loss)(params),
@@ -200,6 +200,13 @@ def _double(leaf):
 
 
 def test_shared_passes_give_the_gradients_of_separate_ones():
+  doubled = dataclasses.replace(
+    OBJECTIVE,
+    codec=dataclasses.replace(OBJECTIVE.codec, dtype='float64'),
+    discriminators=dataclasses.replace(
+      OBJECTIVE.discriminators, dtype='float64'
+    ),
+  )
   with jax.enable_x64():
     batch = jax.tree.map(_double, _batch())
     generator, discriminator = jax.tree.map(_double, _players())
@@ -217,8 +224,8 @@ def test_shared_passes_give_the_gradients_of_separate_ones():
     key = jax.random.key(3)
     shared, separate = jax.jit(
       lambda state: (
-        adversarial.play(OBJECTIVE, state, batch, key).gradients,
-        _gradients(generator, discriminator, batch, key),
+        adversarial.play(doubled, state, batch, key).gradients,
+        _gradients(doubled, generator, discriminator, batch, key),
       )
     )(state)
     jax.tree.map(
