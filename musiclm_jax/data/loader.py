@@ -22,6 +22,7 @@ from absl import logging
 from jaxtyping import Int
 
 from musiclm_jax import batches as batches_lib
+from musiclm_jax.audio import resample
 from musiclm_jax.data import corpus as corpus_lib
 from musiclm_jax.data import order, prefetch
 from musiclm_jax.data.augmentation import Augmentation
@@ -64,7 +65,8 @@ class AudioBatches:
       batch_size: Rows of a global batch.
       seed: Of order, crops and augmentation.
       crops: 'random' for training, 'fixed' for evaluation.
-      sample_rate_hz: What the model wants; any rate will do if left out.
+      sample_rate_hz: What the model wants; each crop is resampled to it. That
+        of the corpus if left out, and never above it.
       augmentations: Applied to each row, in turn.
     """
     if crops not in ('random', 'fixed'):
@@ -72,10 +74,13 @@ class AudioBatches:
     if batch_size < 1:
       raise ValueError(f'batch_size must be at least 1, not {batch_size}.')
     self._corpus = corpus_lib.AudioCorpus(corpus_dir)
-    if sample_rate_hz not in (None, self.sample_rate_hz):
+    corpus_hz = self._corpus.sample_rate_hz
+    self._sample_rate_hz = sample_rate_hz or corpus_hz
+    if self._sample_rate_hz > corpus_hz:
       raise ValueError(
-        f'{corpus_dir} holds audio at {self.sample_rate_hz} Hz, but'
-        f' {sample_rate_hz} Hz is wanted; prepare a corpus at that rate.'
+        f'{corpus_dir} holds audio at {corpus_hz} Hz, but {sample_rate_hz} Hz is'
+        ' wanted; prepare a corpus at that rate, for what is not recorded'
+        ' cannot be resampled back.'
       )
     self._clips = self._corpus.clips(split)
     self._order = order.Shuffle(num_items=len(self._clips), seed=seed)
@@ -83,7 +88,9 @@ class AudioBatches:
     self._seed = seed
     self._augmentations = tuple(augmentations)
     self._batch_size = batch_size
-    self._window = _whole_samples(window_seconds, self.sample_rate_hz)
+    self._window = _whole_samples(window_seconds, self._sample_rate_hz)
+    # In samples of the corpus, as many as the last sample of the crop needs.
+    self._stored_window = -(-self._window * corpus_hz // self._sample_rate_hz)
     if self.num_padded_clips:
       logging.info(
         '%s: %d of %d clips of %r are shorter than %g s; they are padded.',
@@ -100,7 +107,7 @@ class AudioBatches:
 
   @property
   def sample_rate_hz(self) -> int:
-    return self._corpus.sample_rate_hz
+    return self._sample_rate_hz
 
   @property
   def window_samples(self) -> int:
@@ -115,7 +122,7 @@ class AudioBatches:
   def num_padded_clips(self) -> int:
     """Clips of the split that are shorter than the window."""
     lengths = self._corpus.index['num_samples'][self._clips]
-    return int(np.count_nonzero(lengths < self._window))
+    return int(np.count_nonzero(lengths < self._stored_window))
 
   @property
   def num_examples(self) -> int | None:
@@ -150,15 +157,24 @@ class AudioBatches:
     for row, (clip, place) in enumerate(self._locate(numbers)):
       if clip is None:
         continue
-      length = int(self._corpus.index['num_samples'][clip])
-      start = int(place * (max(0, length - self._window) + 1))
-      crop = self._corpus.read(clip, start=start, num_samples=self._window)
-      samples = crop.astype(np.float32) / np.float32(corpus_lib.FULL_SCALE)
+      samples = self._crop(clip, place)
       for augmentation, draw in zip(self._augmentations, draws[row]):
         samples = augmentation(samples, draw=float(draw))
-      waveform[row] = samples
-      mask[row, :length] = True
+      waveform[row, : len(samples)] = samples
+      mask[row, : len(samples)] = True
     return {batches_lib.WAVEFORM: waveform, batches_lib.SAMPLE_MASK: mask}
+
+  def _crop(self, clip: int, place: float) -> np.ndarray:
+    """float32 [samples] at the wanted rate; a short clip is a short crop."""
+    length = int(self._corpus.index['num_samples'][clip])
+    stored = self._stored_window
+    start = int(place * (max(0, length - stored) + 1))
+    crop = self._corpus.read(clip, start=start, num_samples=stored)[:length]
+    samples = crop.astype(np.float32) / np.float32(corpus_lib.FULL_SCALE)
+    samples = resample.resample(
+      samples, from_hz=self._corpus.sample_rate_hz, to_hz=self._sample_rate_hz
+    )
+    return samples[: self._window]
 
   def _locate(self, numbers: np.ndarray) -> list[tuple[int | None, float]]:
     """Clip (None beyond the last) and place of its crop, 0 start to 1 end."""

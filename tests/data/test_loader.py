@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax import batches as batches_lib
+from musiclm_jax.audio import resample
 from musiclm_jax.data import augmentation, corpus, loader
 from tests.data import toys
 
@@ -148,6 +149,45 @@ def test_fixed_crops_are_the_middle_of_every_clip_once(directory):
   # Two clips in three rows.
   assert batch['sample_mask'].any(-1).tolist() == [True, True, False]
   assert not batch['waveform'][2].any()
+
+
+def test_crops_are_resampled_to_the_rate_that_the_model_wants(directory):
+  def fixed(**settings):
+    (batch,) = _open(
+      directory, split='validation', crops='fixed', batch_size=2, **settings
+    ).batches(0)
+    return batch
+
+  stored, batch = fixed(), fixed(sample_rate_hz=601)
+  assert batch['waveform'].shape == batch['sample_mask'].shape == (2, 601)
+  assert batch['sample_mask'].all()
+  for row, wanted in zip(batch['waveform'], stored['waveform']):
+    wanted = resample.resample(wanted, from_hz=1009, to_hz=601)
+    np.testing.assert_array_equal(row, wanted)
+    # One second at any rate: its sine keeps its pitch.
+    pitches = [np.abs(np.fft.rfft(wave)).argmax() for wave in (row, wanted)]
+    assert pitches[0] == pitches[1] > 31
+
+
+def test_resampling_changes_neither_the_order_nor_what_is_valid(directory):
+  settings = {'window_seconds': 3, 'batch_size': 11}
+  (stored,) = _take(_open(directory, **settings), 1)
+  source = _open(directory, sample_rate_hz=500, **settings)
+  (batch,) = _take(source, 1)
+  assert batch['waveform'].shape == (11, 1500)
+  assert (source.sample_rate_hz, source.num_padded_clips) == (500, 9)
+  for row in range(11):
+    length = int(stored['sample_mask'][row].sum())
+    valid = resample.num_resampled(length, from_hz=1009, to_hz=500)
+    mask = batch['sample_mask'][row]
+    assert mask.sum() == min(valid, 1500)
+    assert mask[: mask.sum()].all()
+    assert not batch['waveform'][row, mask.sum() :].any()
+    wanted = resample.resample(
+      stored['waveform'][row, :length], from_hz=1009, to_hz=500
+    )
+    np.testing.assert_array_equal(batch['waveform'][row, mask], wanted[:1500])
+  _assert_same(_take(source, 3)[2:], _take(source, 1, 2))
 
 
 def test_an_augmentation_is_the_same_for_the_same_example(directory):
