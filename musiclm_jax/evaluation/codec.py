@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from musiclm_jax.codec.base import Codec
 from musiclm_jax.evaluation import (
   alignment,
+  codebook_usage,
   mel_distance,
   opus,
   si_sdr,
@@ -127,22 +128,6 @@ class SystemFigures:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CodebookFigures:
-  """How one level used its codebook.
-
-  Attributes:
-    used_share: Codes that occurred, of all codes.
-    entropy_bits: Of the distribution of codes; below the truth where there are
-      not many more frames than codes.
-    perplexity: 2 to the entropy.
-  """
-
-  used_share: float
-  entropy_bits: float
-  perplexity: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class CodecReport:
   """All that was found.
 
@@ -156,7 +141,7 @@ class CodecReport:
   """
 
   systems: tuple[SystemFigures, ...]
-  codebooks: tuple[CodebookFigures, ...]
+  codebooks: tuple[codebook_usage.CodebookFigures, ...]
   num_clips: int
   seconds: float
   sample_rate_hz: int
@@ -221,7 +206,7 @@ class _Tally:
   def report(self, systems: Systems) -> CodecReport:
     rate_hz = systems.codec.sample_rate_hz
     seconds = self._num_samples / rate_hz
-    codebooks = tuple(_codebook_figures(counts) for counts in self._counts)
+    codebooks = tuple(codebook_usage.measure(counts) for counts in self._counts)
     rates = _codec_rates(systems, codebooks)
     for kbps in systems.opus_kbps:
       name = _opus_name(kbps)
@@ -247,18 +232,8 @@ class _Tally:
     )
 
 
-def _codebook_figures(counts: Int[np.ndarray, ' codes']) -> CodebookFigures:
-  shares = counts[counts > 0] / counts.sum()
-  entropy_bits = float(np.sum(shares * np.log2(1 / shares)))
-  return CodebookFigures(
-    used_share=shares.size / counts.size,
-    entropy_bits=entropy_bits,
-    perplexity=2**entropy_bits,
-  )
-
-
 def _codec_rates(
-  systems: Systems, codebooks: Sequence[CodebookFigures]
+  systems: Systems, codebooks: Sequence[codebook_usage.CodebookFigures]
 ) -> dict[str, tuple[float, float]]:
   """(nominal, measured) kbps by name."""
   stream = systems.codec.stream

@@ -1,137 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A codec report as a table for people and as JSON for programs."""
+"""What was found, as a page of tables for people and as JSON for programs."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from musiclm_jax.evaluation.bootstrap import Estimate, estimate_mean
-from musiclm_jax.evaluation.codec import CodecReport, SystemFigures
-
-JSON_FILE = 'codec.json'
-MARKDOWN_FILE = 'codec.md'
-
-# With the way to better; a metric that is not here goes by its own name.
-_TITLES = {
-  'mel_distance_db': 'mel distance, dB ↓',
-  'si_sdr_db': 'SI-SDR, dB ↑',
-  'visqol': 'ViSQOL ↑',
-}
+from musiclm_jax.evaluation.bootstrap import Estimate
 
 
-def write(report: CodecReport, *, directory: pathlib.Path, about: str) -> None:
-  """Writes `codec.json`, every clip's figures included, and `codec.md`.
+def write(
+  directory: pathlib.Path, *, name: str, fields: Mapping[str, Any], text: str
+) -> None:
+  """Writes `name`.json and `name`.md.
 
   Args:
-    report: What was found.
     directory: Where to; made if absent.
-    about: A line that says which model and which clips.
+    name: Of the files, without suffix.
+    fields: All figures; an infinity becomes null, for JSON has none.
+    text: The page.
   """
   directory.mkdir(parents=True, exist_ok=True)
-  (directory / JSON_FILE).write_text(
-    json.dumps(_finite(to_json(report, about=about)), allow_nan=False)
+  (directory / f'{name}.json').write_text(
+    json.dumps(_finite(fields), allow_nan=False)
   )
-  (directory / MARKDOWN_FILE).write_text(to_markdown(report, about=about))
+  (directory / f'{name}.md').write_text(text)
 
 
-def to_json(report: CodecReport, *, about: str) -> dict[str, Any]:
-  """The whole report, with an estimate of each mean beside the figures."""
-  fields = dataclasses.asdict(report)
-  for system, written in zip(report.systems, fields['systems']):
-    written['estimates'] = {
-      name: dataclasses.asdict(estimate_mean(values))
-      for name, values in system.figures.items()
-    }
-  return {'about': about, **fields}
+def table(rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table; the first row is its head."""
+  lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+  lines.insert(1, '|' + ' --- |' * len(rows[0]))
+  return '\n'.join(lines)
 
 
-def to_markdown(report: CodecReport, *, about: str) -> str:
-  """Three tables: systems, differences to the lowest Opus, codebooks."""
-  parts = [
-    about,
-    f'{report.num_clips} clips, {report.seconds:.0f} s in all, at'
-    f' {report.sample_rate_hz} Hz. In brackets: bootstrap interval of the mean'
-    ' over clips, 95 %. Measured kbps: payload of the packets for Opus,'
-    ' entropy of the codes for the codec.',
-    _systems_table(report.systems),
-  ]
-  baseline = _lowest_opus(report.systems)
-  if baseline is not None:
-    parts += [
-      f'Difference to {baseline.name} on the same clips:',
-      _differences_table(report.systems, baseline=baseline),
-    ]
-  parts += [
-    f'Codebooks, over {report.num_frames} frames:',
-    _codebooks_table(report),
-  ]
-  return '\n\n'.join(parts) + '\n'
-
-
-def _systems_table(systems: Sequence[SystemFigures]) -> str:
-  metrics = list(systems[0].figures)
-  rows = [['system', 'kbps nominal', 'kbps measured', *map(_title, metrics)]]
-  for system in systems:
-    cells = [_show(estimate_mean(system.figures[name])) for name in metrics]
-    rows.append(
-      [
-        system.name,
-        f'{system.nominal_kbps:.1f}',
-        f'{system.measured_kbps:.2f}',
-        *cells,
-      ]
-    )
-  return _table(rows)
-
-
-def _differences_table(
-  systems: Sequence[SystemFigures], *, baseline: SystemFigures
-) -> str:
-  """Paired: the spread between clips, common to both, does not blur them."""
-  metrics = list(baseline.figures)
-  rows = [['system', *map(_title, metrics)]]
-  for system in systems:
-    if system is not baseline:
-      cells = [
-        _show(
-          estimate_mean(
-            np.subtract(system.figures[name], baseline.figures[name])
-          ),
-          sign='+',
-        )
-        for name in metrics
-      ]
-      rows.append([system.name, *cells])
-  return _table(rows)
-
-
-def _codebooks_table(report: CodecReport) -> str:
-  rows = [['level', 'codes used', 'entropy, bits', 'perplexity']]
-  for level, figures in enumerate(report.codebooks, start=1):
-    rows.append(
-      [
-        str(level),
-        f'{figures.used_share:.1%}',
-        f'{figures.entropy_bits:.2f}',
-        f'{figures.perplexity:.1f}',
-      ]
-    )
-  return _table(rows)
-
-
-def _lowest_opus(systems: Sequence[SystemFigures]) -> SystemFigures | None:
-  opus = [system for system in systems if system.name.startswith('Opus')]
-  return min(opus, key=lambda system: system.nominal_kbps, default=None)
-
-
-def _show(estimate: Estimate, *, sign: str = '') -> str:
+def show(estimate: Estimate, *, sign: str = '') -> str:
+  """'0.123 [0.100, 0.150]'; with `sign='+'` every number has its sign."""
   mean, low, high = (
     f'{value:{sign}.3f}'
     for value in (estimate.mean, estimate.low, estimate.high)
@@ -139,22 +46,12 @@ def _show(estimate: Estimate, *, sign: str = '') -> str:
   return f'{mean} [{low}, {high}]'
 
 
-def _title(metric: str) -> str:
-  return _TITLES.get(metric, metric.replace('_', ' '))
-
-
 def _finite(value: Any) -> Any:
   """JSON has no infinities: null in their place."""
-  if isinstance(value, dict):
+  if isinstance(value, Mapping):
     return {key: _finite(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
     return [_finite(item) for item in value]
   return (
     None if isinstance(value, float) and not math.isfinite(value) else value
   )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-  lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
-  lines.insert(1, '|' + ' --- |' * len(rows[0]))
-  return '\n'.join(lines)

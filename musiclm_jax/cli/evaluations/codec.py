@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
   from musiclm_jax.codec import base
   from musiclm_jax.data import corpus as corpora
   from musiclm_jax.evaluation import codec as evaluation
-  from musiclm_jax.evaluation import pictures, report
+  from musiclm_jax.evaluation import codec_report, pictures
 
   metrics = _chosen(evaluation.METRICS, options.metrics)
   codec = base.load_codec(options.model)
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     f' {options.seconds} s.'
   )
   output = pathlib.Path(options.output)
-  report.write(found, directory=output, about=about)
+  codec_report.write(found, directory=output, about=about)
   first = {'original': clips[0]} | {
     copy.system: copy.waveform for copy in systems.copies(clips[0])
   }
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
   for name, waveform in first.items():
     path = output / AUDIO_FOLDER / (re.sub(r'\W+', '_', name) + '.wav')
     io.write(path, waveform, sample_rate_hz=codec.sample_rate_hz)
-  print(report.to_markdown(found, about=about))
+  print(codec_report.to_markdown(found, about=about))
   print(f'Written to {output}.')
 
 
