@@ -9,6 +9,7 @@ and every parameter. After a change that means to change them:
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import math
 import os
@@ -80,14 +81,28 @@ def write_texts(folder):
     num_workers=0,
     show_progress=False,
   )
-  stand_ins = {'MODEL_DIR': 'MODEL_DIR', 'CORPUS': str(folder / 'corpus')}
+  stand_ins = {
+    'MODEL_DIR': 'MODEL_DIR',
+    'TRAINED': 'TRAINED',
+    'CORPUS': str(folder / 'corpus'),
+  }
   for experiment in EXPERIMENTS:
     text = golden_text(experiment, stand_ins)
     (folder / f'{experiment}.txt').write_text(text)
 
 
+def root_of(experiment):
+  """What the command in its header runs: `musiclm train`, or a fit."""
+  text = (ROOT / 'gin' / 'experiments' / f'{experiment}.gin').read_text()
+  if kind := re.search(r'musiclm fit (\w+)', text):
+    return importlib.import_module(
+      f'musiclm_jax.tokenization.fit_{kind[1]}'
+    ).fit
+  return loop.train
+
+
 def configure(experiment, stand_ins):
-  """Parses an experiment as `musiclm train` does, and gives what it binds."""
+  """Parses an experiment as its command does, and gives what it binds."""
   file = f'experiments/{experiment}.gin'
   parser = flags.Parser()
   parser.add_gin_flags()
@@ -95,8 +110,9 @@ def configure(experiment, stand_ins):
     f'--gin.{name}={stand_ins[name]!r}' for name in required_macros(file)
   ]
   options = parser.parse_args([f'--gin_file={file}', *bindings])
-  setup.configure(options, root=loop.train, supplied=['gin_config'])
-  return gin.get_bindings(loop.train)
+  root = root_of(experiment)
+  setup.configure(options, root=root, supplied=['gin_config'])
+  return gin.get_bindings(root)
 
 
 def required_macros(file):
@@ -112,38 +128,34 @@ def required_macros(file):
 
 def golden_text(experiment, stand_ins):
   bound = configure(experiment, stand_ins)
-  batch = next(iter(bound['batches'].batches(0)))
-  state = jax.eval_shape(
-    functools.partial(bound['training'].init, bound.get('seed', 0)), batch
-  )
-  sections = {
-    'Batch': batch,
-    'Parameters': state.params,
-    'Other variables': state.collections,
-  }
-  text = '\n\n'.join(
-    [
-      f'# {experiment}',
-      operative_config(),
-      *map(table, *zip(*sections.items())),
+  parts = [f'# {experiment}', operative_config(root_of(experiment))]
+  if 'training' in bound:  # What a fit builds depends on what was trained.
+    batch = next(iter(bound['batches'].batches(0)))
+    state = jax.eval_shape(
+      functools.partial(bound['training'].init, bound.get('seed', 0)), batch
+    )
+    parts += [
+      table('Batch', batch),
+      table('Parameters', state.params),
+      table('Other variables', state.collections),
     ]
-  )
+  text = '\n\n'.join(parts)
   for name, value in stand_ins.items():
     text = text.replace(repr(value), name)
   return text + '\n'
 
 
-def operative_config():
+def operative_config(root):
   """The root's own bindings, then those of everything that it was given."""
-  root = {
+  bound = {
     name: parameter.default
-    for name, parameter in inspect.signature(loop.train).parameters.items()
+    for name, parameter in inspect.signature(root).parameters.items()
     if parameter.default is not parameter.empty and name != 'gin_config'
   }
-  root.update(gin.get_bindings(loop.train, resolve_references=False))
+  bound.update(gin.get_bindings(root, resolve_references=False))
   lines = [
-    f'train.{name} = {pprint.pformat(value)}'
-    for name, value in sorted(root.items())
+    f'{root.__name__}.{name} = {pprint.pformat(value)}'
+    for name, value in sorted(bound.items())
   ]
   return '\n'.join(lines) + '\n\n' + setup.operative_config().rstrip()
 

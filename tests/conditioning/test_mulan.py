@@ -10,10 +10,6 @@ from tests.conditioning import toys
 RATE = toys.RATE_HZ
 
 
-def space():
-  return mulan.MuLanSpace(toys.ToyTowers(np.ones(toys.NUM_BANDS)))
-
-
 @pytest.fixture(scope='module')
 def conditioner():
   config = mulan.MuLanConditionerConfig(
@@ -34,7 +30,7 @@ def close(found, expected):
 def test_a_clip_has_a_window_for_each_second_that_holds_a_whole_one():
   # Of 3 s each, at 0, 1, 2 and 3 s; band 1 for 3 s, then band 4.
   clip = np.concatenate([toys.tone(1, seconds=3), toys.tone(4, seconds=3.7)])
-  found = space().embed_windows(clip, sample_rate_hz=RATE)
+  found = toys.space().embed_windows(clip, sample_rate_hz=RATE)
   assert found.shape == (4, toys.NUM_BANDS) and found.dtype == np.float32
   close(found[0], toys.direction(1))
   close(found[3], toys.direction(4))
@@ -46,14 +42,16 @@ def test_a_clip_has_a_window_for_each_second_that_holds_a_whole_one():
 
 def test_another_hop_gives_every_nth_window():
   clip = np.random.default_rng(0).uniform(-1, 1, 11 * RATE).astype(np.float32)
-  every = space().embed_windows(clip, sample_rate_hz=RATE)
-  third = space().embed_windows(clip, sample_rate_hz=RATE, hop_seconds=3)
+  every = toys.space().embed_windows(clip, sample_rate_hz=RATE)
+  third = toys.space().embed_windows(clip, sample_rate_hz=RATE, hop_seconds=3)
   assert len(every) == 9
   np.testing.assert_array_equal(third, every[::3])
 
 
 def test_a_clip_shorter_than_a_window_is_one():
-  short = space().embed_windows(toys.tone(2, seconds=1), sample_rate_hz=RATE)
+  short = toys.space().embed_windows(
+    toys.tone(2, seconds=1), sample_rate_hz=RATE
+  )
   assert short.shape == (1, toys.NUM_BANDS)
   assert np.argmax(short[0]) == 2
 
@@ -61,9 +59,9 @@ def test_a_clip_shorter_than_a_window_is_one():
 def test_a_clip_is_the_mean_direction_of_its_windows_and_batches_change_nothing():
   draw = np.random.default_rng(1)
   clips = draw.uniform(-1, 1, (5, 7 * RATE)).astype(np.float32)
-  found = space().embed_audio(clips, sample_rate_hz=RATE)
+  found = toys.space().embed_audio(clips, sample_rate_hz=RATE)
   for clip, embedding in zip(clips, found):
-    windows = space().embed_windows(clip, sample_rate_hz=RATE)
+    windows = toys.space().embed_windows(clip, sample_rate_hz=RATE)
     assert len(windows) == 5
     np.testing.assert_array_equal(embedding, base.mean_direction(windows))
 
@@ -77,7 +75,7 @@ def test_windows_of_many_clips_share_the_towers_batches():
 
 def test_a_clip_at_another_rate_is_resampled():
   clip = toys.tone(3, seconds=6, rate_hz=3 * RATE)
-  found = space().embed_windows(clip, sample_rate_hz=3 * RATE)
+  found = toys.space().embed_windows(clip, sample_rate_hz=3 * RATE)
   assert len(found) == 4
   close(found, np.tile(toys.direction(3), (4, 1)))
 
@@ -145,7 +143,7 @@ def test_a_space_of_another_kind_of_bundle_is_refused(tmp_path):
 )
 def test_what_is_no_waveform_is_refused(waveform, message):
   with pytest.raises(ValueError, match=message):
-    space().embed_windows(waveform, sample_rate_hz=RATE)
+    toys.space().embed_windows(waveform, sample_rate_hz=RATE)
 
 
 def test_a_lone_text_and_no_text_are_refused(conditioner):

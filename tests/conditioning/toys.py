@@ -64,6 +64,10 @@ class ToyTowers:
     return _unit(rows)
 
 
+def space():
+  return mulan.MuLanSpace(ToyTowers(np.ones(NUM_BANDS)))
+
+
 def tone(band, *, seconds, rate_hz=RATE_HZ):
   time = np.arange(int(seconds * rate_hz)) / rate_hz
   wave = 0.5 * np.sin(2 * np.pi * (band + 1) * BAND_HZ * time)
