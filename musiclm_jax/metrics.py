@@ -59,6 +59,60 @@ class WeightedMean:
 
 
 @flax.struct.dataclass
+class Histogram:
+  """How often each value of a code was seen.
+
+  Counts add up over batches where entropies do not: those of a whole data set
+  are taken from its whole histogram.
+
+  Attributes:
+    counts: One a value, at least float32; probabilities may be counted too.
+  """
+
+  counts: Any
+
+  @classmethod
+  def of(cls, codes: Array, mask: Array, *, num_values: int) -> Histogram:
+    """Counts `codes`, in [0, num_values), where `mask` is True."""
+    rows = jnp.where(mask, codes, -1).reshape(-1, 1)
+    # Compared and summed: a scatter is slow on every accelerator.
+    is_value = rows == jnp.arange(num_values)[None]
+    return cls(jnp.sum(is_value, axis=0, dtype=accumulation_dtype(jnp.float32)))
+
+  def __add__(self, other: Histogram) -> Histogram:
+    return Histogram(self.counts + other.counts)
+
+  @property
+  def shares(self) -> jax.Array:
+    """Of each value; all 0 where nothing was counted."""
+    total = jnp.sum(self.counts)
+    return self.counts / jnp.where(total == 0, 1, total)
+
+  @property
+  def entropy(self) -> jax.Array:
+    """In nats: the cross-entropy of who knows the shares and nothing else."""
+    return -jnp.sum(jax.scipy.special.xlogy(self.shares, self.shares))
+
+  @property
+  def perplexity(self) -> jax.Array:
+    """How many equally likely values would carry as much."""
+    return jnp.exp(self.entropy)
+
+  @property
+  def largest_share(self) -> jax.Array:
+    """The accuracy of who always says the most frequent value."""
+    return jnp.max(self.shares)
+
+  def figures(self) -> dict[str, jax.Array]:
+    """All of the above, by name."""
+    return {
+      'entropy': self.entropy,
+      'perplexity': self.perplexity,
+      'largest_share': self.largest_share,
+    }
+
+
+@flax.struct.dataclass
 class LossOutput:
   """What an objective's loss returns.
 
@@ -80,11 +134,13 @@ class Evaluation:
 
   Attributes:
     metrics: Figures to log, named by path.
+    histograms: Of codes, by path; shown are the figures of their sums.
     waveforms: Audio to listen to, by name ('original', 'reconstruction'), each
       [batch, samples]; empty for a model that makes none.
   """
 
   metrics: Mapping[str, WeightedMean]
+  histograms: Mapping[str, Histogram] = flax.struct.field(default_factory=dict)
   waveforms: Mapping[str, Any] = flax.struct.field(default_factory=dict)
 
 

@@ -9,6 +9,8 @@ saved. Every process calls it.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
@@ -125,7 +127,7 @@ class Evaluate:
         jax.block_until_ready(evaluations[-2].metrics)
     if not evaluations:
       raise ValueError(f'{self._name}: the held-out source has no batch.')
-    figures = self._means(evaluations)
+    figures = self._means(evaluations) | self._of_histograms(evaluations)
     run.writer.scalars(run.step, figures)
     run.figures.update(figures)
     if self._num_audio_examples:
@@ -157,6 +159,19 @@ class Evaluate:
       if weight:
         means[f'{self._name}/{name}'] = total / weight
     return means
+
+  def _of_histograms(self, evaluations: list[Evaluation]) -> dict[str, float]:
+    """Figures of the histograms over all examples."""
+    histograms = jax.device_get([dict(e.histograms) for e in evaluations])
+    return {
+      f'{self._name}/{name}/{figure}': float(value)
+      for name in histograms[0]
+      for figure, value in functools.reduce(
+        operator.add, (batch[name] for batch in histograms)
+      )
+      .figures()
+      .items()
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
