@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from musiclm_jax.array_types import Codes, Waveform
@@ -41,6 +41,15 @@ class Codec(Protocol):
 
   def decode(self, codes: Codes) -> Waveform:
     """The waveform of codes of any number of levels, whole frames long."""
+    ...
+
+
+@runtime_checkable
+class StreamingCodec(Codec, Protocol):
+  """A codec that decodes while the codes are still being made."""
+
+  def decode_pieces(self, pieces: Iterable[Codes]) -> Iterator[Waveform]:
+    """Joined, what `decode` makes of the joined pieces."""
     ...
 
 

@@ -11,7 +11,7 @@ Shapes: waveform is [batch, samples], codes [batch, frames, levels].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -108,7 +108,7 @@ class ChunkedCodec:
       The waveform, on the host.
     """
     codes = self._require_codes(codes)
-    batch, frames, _ = codes.shape
+    frames = codes.shape[1]
     length = frames * self.hop_samples
     num_samples = length if num_samples is None else num_samples
     if not 0 < num_samples <= length:
@@ -116,12 +116,39 @@ class ChunkedCodec:
         f'{num_samples} samples are wanted of {frames} frames, which hold'
         f' {length}; ask for 1 to {length}.'
       )
-    state = self.decoder_state(batch=batch)
-    parts = []
-    for chunk in _chunks(codes, CHUNK_FRAMES):
-      waveform, state = self.decode_chunk(chunk, state)
-      parts.append(waveform)
-    return _on_host(parts)[:, :num_samples]
+    return _on_host(list(self._decoded([codes])))[:, :num_samples]
+
+  def decode_pieces(
+    self, pieces: Iterable[Codes]
+  ) -> Iterator[Float[np.ndarray, 'batch samples']]:
+    """The waveform of codes that come piece by piece, of any lengths.
+
+    Args:
+      pieces: In order of time, of one batch and number of levels, checked.
+
+    Returns:
+      Joined, exactly what `decode` makes of the joined pieces, as soon as the
+      codes for whole chunks are there.
+    """
+    return map(np.asarray, self._decoded(map(self._require_codes, pieces)))
+
+  def _decoded(self, pieces: Iterable[Codes]) -> Iterator[Waveform]:
+    """The waveform of checked pieces, chunk by chunk, not waited for."""
+    state, waiting = None, None
+    for piece in pieces:
+      if state is None:
+        state, waiting = self.decoder_state(batch=len(piece)), piece[:, :0]
+      waiting = np.concatenate([waiting, piece], axis=1)
+      num_whole = waiting.shape[1] // CHUNK_FRAMES * CHUNK_FRAMES
+      whole, waiting = np.split(waiting, [num_whole], axis=1)
+      for chunk in _chunks(whole, CHUNK_FRAMES):
+        waveform, state = self.decode_chunk(chunk, state)
+        yield waveform
+    if waiting is not None and waiting.size:
+      (chunk,) = _chunks(waiting, CHUNK_FRAMES)
+      waveform, _ = self.decode_chunk(chunk, state)
+      # On the host, where a cut of another length compiles nothing.
+      yield np.asarray(waveform)[:, : waiting.shape[1] * self.hop_samples]
 
   def encoder_state(self, *, batch: int) -> Variables:
     """What `encode_chunk` knows before the first chunk: silence."""
@@ -239,6 +266,6 @@ def _chunks(array: np.ndarray, length: int) -> Iterator[np.ndarray]:
     yield np.pad(chunk, missing)
 
 
-def _on_host(parts: list[jax.Array]) -> np.ndarray:
+def _on_host(parts: list[Array]) -> np.ndarray:
   """The chunks side by side in time."""
   return np.concatenate([np.asarray(part) for part in parts], axis=1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import math
+from collections.abc import Iterable
 
 from musiclm_jax.streams import Exact, TokenStream
 
@@ -133,7 +134,7 @@ class StageSpec:
       )
     if not rates:
       return
-    step = _common_period(list(rates.values()))
+    step = common_period(rates.values())
     num_steps = self.window_seconds / step
     if num_steps.denominator != 1:
       below, above = math.floor(num_steps) * step, math.ceil(num_steps) * step
@@ -148,9 +149,7 @@ class StageSpec:
       )
 
 
-def _common_period(
-  rates_hz: list[fractions.Fraction],
-) -> fractions.Fraction:
+def common_period(rates_hz: Iterable[fractions.Fraction]) -> fractions.Fraction:
   """The shortest time that is a whole number of frames at every rate."""
   periods = [1 / rate for rate in rates_hz]
   # Reduced fractions: their least common multiple is lcm(tops) / gcd(bottoms).

@@ -88,6 +88,17 @@ def test_decoding_ends_where_it_is_told():
     codec().decode(codes, num_samples=43)
 
 
+def test_pieces_of_any_lengths_decode_to_exactly_the_whole():
+  codes = codec().encode(draw(113 * HOP), sample_rate_hz=RATE)
+  pieces = np.split(codes, [7, 60, 61], axis=1)
+  heard = list(codec().decode_pieces(pieces))
+  np.testing.assert_array_equal(
+    np.concatenate(heard, axis=1), codec().decode(codes)
+  )
+  # A chunk is heard before the next piece is asked for.
+  assert next(codec().decode_pieces(iter(pieces))).shape == (2, 50 * HOP)
+
+
 def test_a_caller_can_stream_chunks_of_any_length():
   waveform = draw(31 * HOP)
   codes, waveforms = [], []
