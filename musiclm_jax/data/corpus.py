@@ -10,8 +10,9 @@
         clips.array_record     one clip a record: id, group, captions, facts
         shard.json             what was written and what was rejected, and why
 
-A corpus of codes is to hold the same shards and index, with one second of codes
-a record in place of PCM. Reading wants NumPy and array_record, no TensorFlow.
+A corpus of codes (token_corpus.py) has the same shards and index, with one
+second of codes a record in place of PCM. Reading wants NumPy and array_record,
+no TensorFlow.
 
 Shapes: waveform [samples]. A *clip number* is a row of the index.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import fractions
 import json
 import pathlib
 import threading
@@ -167,16 +169,8 @@ class AudioCorpus:
   def __init__(self, directory: str | pathlib.Path):
     self._directory = pathlib.Path(directory).expanduser()
     self.info = read_info(self._directory)
-    self.index = np.load(self._directory / INDEX_FILE, mmap_mode='r')
-    if (
-      self.index.dtype != INDEX_DTYPE or len(self.index) != self.info.num_clips
-    ):
-      raise ValueError(
-        f'{self._directory / INDEX_FILE} has {len(self.index)} rows of'
-        f' {self.index.dtype}, but {CORPUS_FILE} counts {self.info.num_clips}'
-        ' clips; prepare the corpus again.'
-      )
-    self._files = _OpenFiles()
+    self.index = read_index(self._directory, info=self.info)
+    self._files = OpenFiles()
 
   @property
   def sample_rate_hz(self) -> int:
@@ -184,13 +178,9 @@ class AudioCorpus:
 
   def clips(self, split: str) -> Int[np.ndarray, ' clips']:
     """Clip numbers of a split, in the order of the source."""
-    if split not in self.info.splits:
-      raise ValueError(
-        f'{self._directory} has no split {split!r}; it has'
-        f' {", ".join(self.info.splits) or "no clips at all"}.'
-      )
-    number = list(self.info.splits).index(split)
-    return np.flatnonzero(self.index['split'] == number)
+    return clips_of(
+      split, index=self.index, info=self.info, directory=self._directory
+    )
 
   def read(
     self, clip: ClipNumber, *, start: int, num_samples: int
@@ -224,24 +214,22 @@ class AudioCorpus:
   def describe(self, clip: ClipNumber) -> Description:
     """Id, group, captions and facts of a clip."""
     row = self.index[clip]
-    place = int(row['place'])
     path = self._file(row, CLIPS_FILE)
-    (record,) = self._files.read(path, range(place, place + 1))
-    fields = json.loads(record)
-    return Description(**{**fields, 'captions': tuple(fields['captions'])})
+    return read_description(self._files, path, place=int(row['place']))
 
   def _file(self, row: np.void, name: str) -> pathlib.Path:
     return self._directory / shard_name(int(row['shard'])) / name
 
 
-class _OpenFiles:
-  """The readers used last. A reader keeps a position, so each has a lock."""
+class OpenFiles:
+  """Record files by path, the last used kept open; threads may share it."""
 
   def __init__(self):
     self._readers = collections.OrderedDict()
     self._lock = threading.Lock()
 
   def read(self, path: pathlib.Path, records: range) -> list[bytes]:
+    """Some records of a file."""
     try:
       reader, lock = self._reader(path)
       # A file that was cut has lost its footer, and passes for an empty one.
@@ -256,6 +244,7 @@ class _OpenFiles:
       ) from error
 
   def _reader(self, path: pathlib.Path) -> tuple[Any, threading.Lock]:
+    """A reader keeps a position, so each comes with a lock."""
     with self._lock:
       entry = self._readers.pop(path, None)
       if entry is None:
@@ -280,6 +269,44 @@ class _OpenFiles:
 
 def shard_name(number: int) -> str:
   return f'shard-{number:05d}'
+
+
+def read_index(directory: pathlib.Path, *, info: CorpusInfo) -> np.ndarray:
+  """One row a clip, of `INDEX_DTYPE`, mapped from disk."""
+  path = directory / INDEX_FILE
+  index = np.load(path, mmap_mode='r')
+  if index.dtype != INDEX_DTYPE or len(index) != info.num_clips:
+    raise ValueError(
+      f'{path} has {len(index)} rows of {index.dtype}, but the corpus counts'
+      f' {info.num_clips} clips; write it again.'
+    )
+  return index
+
+
+def clips_of(
+  split: str, *, index: np.ndarray, info: CorpusInfo, directory: pathlib.Path
+) -> Int[np.ndarray, ' clips']:
+  """Clip numbers of a split, in the order of the source."""
+  if split not in info.splits:
+    raise ValueError(
+      f'{directory} has no split {split!r}; it has'
+      f' {", ".join(info.splits) or "no clips at all"}.'
+    )
+  return np.flatnonzero(index['split'] == list(info.splits).index(split))
+
+
+def num_seconds(row: np.void, *, sample_rate_hz: int) -> fractions.Fraction:
+  """The length of a clip, exactly, from its row of the index."""
+  return fractions.Fraction(int(row['num_samples']), sample_rate_hz)
+
+
+def read_description(
+  files: OpenFiles, path: pathlib.Path, *, place: int
+) -> Description:
+  """Record `place` of a CLIPS_FILE."""
+  (record,) = files.read(path, range(place, place + 1))
+  fields = json.loads(record)
+  return Description(**{**fields, 'captions': tuple(fields['captions'])})
 
 
 def read_info(directory: str | pathlib.Path) -> CorpusInfo:

@@ -141,7 +141,7 @@ class AudioBatches:
     rows = order.process_rows(
       self.batch_size, process_index=process_index, process_count=process_count
     )
-    return _batches(
+    return make_batches(
       self.examples,
       start,
       self.num_batches,
@@ -252,7 +252,7 @@ class Mixture:
     rows = order.process_rows(
       self.batch_size, process_index=process_index, process_count=process_count
     )
-    return _batches(
+    return make_batches(
       self.examples, start, None, batch_size=self.batch_size, rows=rows
     )
 
@@ -268,7 +268,7 @@ class Mixture:
     return mixed
 
 
-def _batches(
+def make_batches(
   examples: Callable[[np.ndarray], Batch],
   start: int,
   end: int | None,

@@ -108,17 +108,29 @@ def write_shard(
   advance: Advance,
 ) -> ShardReport:
   """Writes one shard folder, complete or not at all."""
+  rate_hz = settings.sample_rate_hz
+  with making(directory, number) as partial:
+    report = _write_clips(source, refs, partial, settings, advance)
+    verify(
+      partial / corpus.AUDIO_FILE,
+      num_records=sum(-(-c.num_samples // rate_hz) for c in report.clips),
+    )
+    verify(partial / corpus.CLIPS_FILE, num_records=len(report.clips))
+    write_json(partial / corpus.SHARD_FILE, dataclasses.asdict(report))
+  return report
+
+
+@contextlib.contextmanager
+def making(directory: pathlib.Path, number: int) -> Iterator[pathlib.Path]:
+  """A hidden folder that becomes shard `number` if the block ends well."""
   partial = _partial(directory, number)
   partial.mkdir()
   try:
-    report = _write_clips(source, refs, partial, settings, advance)
-    _verify(partial, report, settings.sample_rate_hz)
-    write_json(partial / corpus.SHARD_FILE, dataclasses.asdict(report))
+    yield partial
     os.replace(partial, directory / corpus.shard_name(number))
   except BaseException:
     shutil.rmtree(partial, ignore_errors=True)
     raise
-  return report
 
 
 def load(source: ClipSource, ref: ClipRef) -> Clip:
@@ -218,8 +230,8 @@ def _write_clips(
   """Writes the records of every good clip and says what came of all."""
   written, rejected, num_scaled = [], [], 0
   with (
-    _records(partial / corpus.AUDIO_FILE) as audio,
-    _records(partial / corpus.CLIPS_FILE) as clips,
+    records(partial / corpus.AUDIO_FILE) as audio,
+    records(partial / corpus.CLIPS_FILE) as clips,
   ):
     for ref in refs:
       try:
@@ -268,7 +280,7 @@ def _seconds(samples: np.ndarray, sample_rate_hz: int) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _records(
+def records(
   path: pathlib.Path,
 ) -> Iterator[array_record_module.ArrayRecordWriter]:
   """A writer that is closed, and on disk, when the block ends well."""
@@ -287,23 +299,14 @@ def _records(
     os.fsync(file.fileno())
 
 
-def _verify(
-  partial: pathlib.Path, report: ShardReport, sample_rate_hz: int
-) -> None:
+def verify(path: pathlib.Path, *, num_records: int) -> None:
   """A full disk may show only here: a cut file reads as an empty one."""
-  wanted = {
-    corpus.AUDIO_FILE: sum(
-      -(-clip.num_samples // sample_rate_hz) for clip in report.clips
-    ),
-    corpus.CLIPS_FILE: len(report.clips),
-  }
-  for name, num_records in wanted.items():
-    reader = array_record_module.ArrayRecordReader(str(partial / name))
-    if reader.num_records() != num_records:
-      raise OSError(
-        f'{partial / name} holds {reader.num_records()} records after'
-        f' {num_records} were written; is the disk full or failing?'
-      )
+  reader = array_record_module.ArrayRecordReader(str(path))
+  if reader.num_records() != num_records:
+    raise OSError(
+      f'{path} holds {reader.num_records()} records after {num_records} were'
+      ' written; is the disk full or failing?'
+    )
 
 
 def _partial(directory: pathlib.Path, number: int) -> pathlib.Path:

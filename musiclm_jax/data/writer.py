@@ -30,8 +30,8 @@ from musiclm_jax.data.sources import ClipRef, ClipSource
 # Ours: FMA's own report of broken files is well below it.
 MAX_BAD_SHARE = 0.01
 
-_PLAN_FILE = 'plan.json'
-_LOCK_FILE = '.lock'
+PLAN_FILE = 'plan.json'
+LOCK_FILE = '.lock'
 
 
 def write_corpus(
@@ -70,7 +70,7 @@ def write_corpus(
   """
   refs = _checked_refs(source)
   if clips_per_shard is None:
-    clips_per_shard = min(32, -(-len(refs) // 64))
+    clips_per_shard = default_clips_per_shard(len(refs))
   settings = shards.ShardSettings(
     sample_rate_hz=sample_rate_hz,
     min_seconds=min_seconds,
@@ -79,14 +79,19 @@ def write_corpus(
   directory = pathlib.Path(directory).expanduser()
   directory.mkdir(parents=True, exist_ok=True)
   with _exclusive(directory):
-    _keep_plan(directory, _plan(source, refs, settings, clips_per_shard))
+    keep_plan(directory, _plan(source, refs, settings, clips_per_shard))
     if (directory / corpus.CORPUS_FILE).exists():
       return corpus.read_info(directory)
     parts = {
       number: refs[first : first + clips_per_shard]
       for number, first in enumerate(range(0, len(refs), clips_per_shard))
     }
-    bad = _BadClips(source.name, directory, len(refs), max_bad_share)
+    bad = BadClips(
+      source.name,
+      directory=directory,
+      num_clips=len(refs),
+      max_share=max_bad_share,
+    )
     with progress_lib.bar(
       title=source.name, num_clips=len(refs), visible=show_progress
     ) as bar:
@@ -108,12 +113,23 @@ def write_corpus(
     return _finish(source, directory, settings, len(parts))
 
 
-class _BadClips:
+def default_clips_per_shard(num_clips: int) -> int:
+  """32, or fewer where that makes less than 64 shards to share."""
+  return min(32, -(-num_clips // 64))
+
+
+class BadClips:
   """Adds up rejections and says when they are too many."""
 
   def __init__(
-    self, name: str, directory: pathlib.Path, num_clips: int, max_share: float
+    self,
+    name: str,
+    *,
+    directory: pathlib.Path,
+    num_clips: int,
+    max_share: float,
   ):
+    """Counts none yet, of `num_clips` clips of the data set `name`."""
     self._name, self._directory = name, directory
     self._num_clips, self._max_share = num_clips, max_share
     self._rejected: list[shards.Rejection] = []
@@ -190,9 +206,9 @@ def _plan(
   }
 
 
-def _keep_plan(directory: pathlib.Path, plan: dict[str, Any]) -> None:
+def keep_plan(directory: pathlib.Path, plan: dict[str, Any]) -> None:
   """Stores the plan, or requires that it is the one the folder was begun by."""
-  path = directory / _PLAN_FILE
+  path = directory / PLAN_FILE
   if not path.exists():
     shards.write_json(path, plan)
     return
@@ -213,7 +229,7 @@ def _keep_plan(directory: pathlib.Path, plan: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _exclusive(directory: pathlib.Path) -> Iterator[None]:
   """Two writers in one folder would remove each other's half-written shards."""
-  with open(directory / _LOCK_FILE, 'w') as lock:
+  with open(directory / LOCK_FILE, 'w') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -230,7 +246,28 @@ def _finish(
   num_shards: int,
 ) -> corpus.CorpusInfo:
   """Index and corpus.json out of the shards' reports."""
-  reports = shards.read_reports(directory, range(num_shards))
+  info = write_index(
+    directory,
+    shards.read_reports(directory, range(num_shards)),
+    source=source.name,
+    source_config=repr(source),
+    sample_rate_hz=settings.sample_rate_hz,
+  )
+  # Last: a corpus is finished when corpus.json is there.
+  shards.write_json(directory / corpus.CORPUS_FILE, info.to_json())
+  logging.info('%s', info.summary())
+  return info
+
+
+def write_index(
+  directory: pathlib.Path,
+  reports: Sequence[shards.ShardReport],
+  *,
+  source: str,
+  source_config: str,
+  sample_rate_hz: int,
+) -> corpus.CorpusInfo:
+  """Writes the index of all shards, and adds up what their reports say."""
   splits: dict[str, corpus.SplitCounts] = {}
   rows, rejected, num_scaled = [], [], 0
   for number, report in enumerate(reports):
@@ -242,21 +279,17 @@ def _finish(
       )
       split = list(splits).index(clip.split)
       rows.append((split, number, place, first_record, clip.num_samples))
-      first_record += -(-clip.num_samples // settings.sample_rate_hz)
+      first_record += -(-clip.num_samples // sample_rate_hz)
     rejected.extend(report.rejected)
     num_scaled += report.num_scaled
-  info = corpus.CorpusInfo(
-    source=source.name,
-    source_config=repr(source),
-    sample_rate_hz=settings.sample_rate_hz,
-    num_shards=num_shards,
+  with shards.replacing(directory / corpus.INDEX_FILE) as file:
+    np.save(file, np.array(rows, corpus.INDEX_DTYPE))
+  return corpus.CorpusInfo(
+    source=source,
+    source_config=source_config,
+    sample_rate_hz=sample_rate_hz,
+    num_shards=len(reports),
     splits=splits,
     rejected=count_rejected(rejected),
     num_scaled=num_scaled,
   )
-  with shards.replacing(directory / corpus.INDEX_FILE) as file:
-    np.save(file, np.array(rows, corpus.INDEX_DTYPE))
-  # Last: a corpus is finished when corpus.json is there.
-  shards.write_json(directory / corpus.CORPUS_FILE, info.to_json())
-  logging.info('%s', info.summary())
-  return info
