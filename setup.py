@@ -22,6 +22,7 @@ CORE = [
   'gin-config',
   'jax>=0.10',
   'jaxtyping',
+  'markdown-it-py',
   'matplotlib',
   'ml_dtypes',
   'numpy',
