@@ -14,6 +14,9 @@ import numpy as np
 WAVEFORM = 'waveform'  # float32 [batch, samples], in [-1, 1]
 SAMPLE_MASK = 'sample_mask'  # bool [batch, samples], False over padding
 
+# Text beside the audio (MuLan); no token is valid where a row has no text.
+TEXT_TOKENS = 'text_tokens'  # int32 [batch, length], ids of a text's pieces
+TEXT_MASK = 'text_mask'  # bool [batch, length], False over padding
 
 # Token batches (stages): whole rows, or the codes of each stream of one window.
 TOKENS = 'tokens'  # int32 [batch, length]

@@ -26,7 +26,7 @@ from musiclm_jax.layers.convolution_passes import Geometry
 
 
 class Convolution(nn.Module):
-  """A centred convolution with a bias: outputs = inputs / stride, about.
+  """A centred convolution: outputs = inputs / stride, about.
 
   Attributes:
     features: Output channels.
@@ -35,6 +35,7 @@ class Convolution(nn.Module):
     dilation: Input steps from one tap to the next; 1 if left out.
     num_groups: Groups of channels that do not mix.
     weight_norm: Whether the kernel is stored as direction and norm.
+    use_bias: Whether a bias is added.
     dtype: Compute type.
     param_dtype: Stored type.
   """
@@ -45,6 +46,7 @@ class Convolution(nn.Module):
   dilation: tuple[int, ...] | None = None
   num_groups: int = 1
   weight_norm: bool = True
+  use_bias: bool = True
   dtype: Any = jnp.float32
   param_dtype: Any = jnp.float32
 
@@ -62,14 +64,6 @@ class Convolution(nn.Module):
       kernel_axes=(*tap_axes, axes.CHANNELS_IN, axes.CHANNELS_OUT),
       weight_norm=self.weight_norm,
     )
-    bias = parameters.param(
-      self,
-      'bias',
-      nn.initializers.zeros,
-      (self.features,),
-      self.param_dtype,
-      axes=(axes.CHANNELS_OUT,),
-    )
     dilation = self.dilation or (1,) * num_axes
     outputs = convolve(
       inputs.astype(self.dtype),
@@ -81,6 +75,16 @@ class Convolution(nn.Module):
       ),
       dilation=dilation,
       num_groups=self.num_groups,
+    )
+    if not self.use_bias:
+      return outputs
+    bias = parameters.param(
+      self,
+      'bias',
+      nn.initializers.zeros,
+      (self.features,),
+      self.param_dtype,
+      axes=(axes.CHANNELS_OUT,),
     )
     return outputs + bias.astype(self.dtype).reshape(
       (1,) * (inputs.ndim - 1) + (-1,)
