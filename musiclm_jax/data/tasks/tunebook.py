@@ -24,11 +24,13 @@ class Tunebook:
     max_tunes: Take only so many tunes, a fixed draw with at least one of each
       split; all of them if None.
     renderings_per_tune: Each with its own instruments, tempo, level and key.
+    splits: Take only these; all of them if None.
     seed: Of the renderings, not of the splits or of the draw of tunes.
   """
 
   max_tunes: int | None = None
   renderings_per_tune: int = 1
+  splits: tuple[str, ...] | None = None
   seed: int = 0
 
   def __post_init__(self):
@@ -40,6 +42,10 @@ class Tunebook:
     if self.renderings_per_tune < 1:
       raise ValueError(
         f'renderings_per_tune is {self.renderings_per_tune}, not 1 or more.'
+      )
+    if not set(self.splits or ()) <= set(sources.SPLIT_SHARES):
+      raise ValueError(
+        f'splits is {self.splits}; choose among {tuple(sources.SPLIT_SHARES)}.'
       )
 
   @property
@@ -53,13 +59,11 @@ class Tunebook:
     with its reason as `load` rejects it. A small draw holds none: one would be
     too large a share of it.
     """
+    wanted = self.splits or tuple(sources.SPLIT_SHARES)
     return [
-      sources.ClipRef(
-        id=f'{entry.id}/{number}',
-        split=sources.split_of(entry.group),
-        group=entry.group,
-      )
+      sources.ClipRef(id=f'{entry.id}/{number}', split=split, group=entry.group)
       for entry in _entries(self.max_tunes)
+      if (split := sources.split_of(entry.group)) in wanted
       for number in range(self.renderings_per_tune)
     ]
 
