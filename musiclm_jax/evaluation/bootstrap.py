@@ -1,30 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a mean over clips can be trusted: the percentile bootstrap.
+"""How far a figure over clips can be trusted: the percentile bootstrap.
 
-Clips are drawn anew with replacement and the mean is taken each time; the
-middle 95 % of these means is the interval. The clip is the unit: frames of one
-clip are far from independent. An Introduction to the Bootstrap (Efron and
-Tibshirani, 1993), section 13.3.
+Clips are drawn anew with replacement and the figure is taken each time; the
+middle 95 % of these is the interval. The clip is the unit, for frames of one
+clip are far from independent; where several rows come from one tune, the tune
+is. An Introduction to the Bootstrap (Efron and Tibshirani, 1993), section 13.3.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+
+Rows = Int[np.ndarray, ' rows']
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-  """A mean and its interval.
+  """A figure and its interval.
 
   Attributes:
-    mean: Over the clips.
+    mean: Over the clips; the figure itself where it is no mean.
     low: Lower end of the interval.
     high: Upper end.
-    num_clips: How many clips it is over.
+    num_clips: How many clips, or groups of rows, it is over.
   """
 
   mean: float
@@ -50,21 +54,62 @@ def estimate_mean(
     seed: Of these draws; the same one gives the same interval.
   """
   values = np.asarray(values, np.float64)
-  if not values.size:
+  return estimate(
+    lambda rows: float(values[rows].mean()),
+    groups=range(values.size),
+    confidence=confidence,
+    num_resamples=num_resamples,
+    seed=seed,
+  )
+
+
+def estimate(
+  statistic: Callable[[Rows], float],
+  *,
+  groups: Sequence[Hashable],
+  confidence: float = 0.95,
+  num_resamples: int = 2_000,
+  seed: int = 0,
+) -> Estimate:
+  """Any figure of rows, with its bootstrap interval over groups of them.
+
+  Args:
+    statistic: The figure over the rows of these numbers, which may repeat.
+    groups: The clip or the tune of each row; what is drawn anew.
+    confidence: Share of the resampled figures inside the interval.
+    num_resamples: How often the groups are drawn anew.
+    seed: Of these draws; the same one gives the same interval.
+  """
+  if not len(groups):
     raise ValueError('There are no clips to take a mean over; give at least 1.')
-  draw = np.random.default_rng(seed)
-  # One at a time: all of them at once would be resamples × clips numbers.
-  means = [
-    values[draw.integers(values.size, size=values.size)].mean()
-    for _ in range(num_resamples)
-  ]
+  drawn = _drawn(tuple(groups), num_resamples=num_resamples, seed=seed)
+  figures = [statistic(rows) for rows in drawn]
   outside = (1 - confidence) / 2
   # No interpolation: between two infinities (silence has an SI-SDR of minus
   # infinity) it would give NaN.
-  low, high = np.quantile(means, [outside, 1 - outside], method='nearest')
+  low, high = np.quantile(figures, [outside, 1 - outside], method='nearest')
   return Estimate(
-    mean=float(values.mean()),
+    mean=float(statistic(np.arange(len(groups)))),
     low=float(low),
     high=float(high),
-    num_clips=values.size,
+    num_clips=len(set(groups)),
+  )
+
+
+# Many figures are taken of the same clips one after the other.
+@functools.lru_cache(maxsize=2)
+def _drawn(
+  groups: tuple[Hashable, ...], *, num_resamples: int, seed: int
+) -> tuple[Rows, ...]:
+  """The rows of groups drawn with replacement, for each resample."""
+  rows_of = collections.defaultdict(list)
+  for row, group in enumerate(groups):
+    rows_of[group].append(row)
+  members = [np.array(rows) for rows in rows_of.values()]
+  draw = np.random.default_rng(seed)
+  return tuple(
+    np.concatenate(
+      [members[n] for n in draw.integers(len(members), size=len(members))]
+    )
+    for _ in range(num_resamples)
   )

@@ -69,7 +69,7 @@ def to_markdown(report: CodecReport, *, about: str) -> str:
     ]
   parts += [
     f'Codebooks, over {report.num_frames} frames:',
-    _codebooks_table(report),
+    reports.codebooks_table(report.codebooks),
   ]
   return '\n\n'.join(parts) + '\n'
 
@@ -110,20 +110,6 @@ def _differences_table(
         for name in metrics
       ]
       rows.append([system.name, *cells])
-  return reports.table(rows)
-
-
-def _codebooks_table(report: CodecReport) -> str:
-  rows = [['level', 'codes used', 'entropy, bits', 'perplexity']]
-  for level, figures in enumerate(report.codebooks, start=1):
-    rows.append(
-      [
-        str(level),
-        f'{figures.used_share:.1%}',
-        f'{figures.entropy_bits:.2f}',
-        f'{figures.perplexity:.1f}',
-      ]
-    )
   return reports.table(rows)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from musiclm_jax.evaluation.bootstrap import Estimate
+from musiclm_jax.evaluation.codebook_usage import CodebookFigures
 
 
 def write(
@@ -44,6 +45,21 @@ def show(estimate: Estimate, *, sign: str = '') -> str:
     for value in (estimate.mean, estimate.low, estimate.high)
   )
   return f'{mean} [{low}, {high}]'
+
+
+def codebooks_table(codebooks: Sequence[CodebookFigures]) -> str:
+  """How each level was used, coarsest first."""
+  rows = [['level', 'codes used', 'entropy, bits', 'perplexity']]
+  for level, figures in enumerate(codebooks, start=1):
+    rows.append(
+      [
+        str(level),
+        f'{figures.used_share:.1%}',
+        f'{figures.entropy_bits:.2f}',
+        f'{figures.perplexity:.1f}',
+      ]
+    )
+  return table(rows)
 
 
 def _finite(value: Any) -> Any:

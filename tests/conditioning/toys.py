@@ -29,7 +29,7 @@ class ToyTowersConfig:
 
   def init(self, key):
     del key
-    return {'params': {'gains': np.ones(NUM_BANDS, np.float32)}}
+    return towers_weights(gains=0.0)  # Deaf: every clip is embedded alike.
 
 
 class ToyTowers:

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from musiclm_jax.evaluation.bootstrap import estimate_mean
+from musiclm_jax.evaluation.bootstrap import estimate, estimate_mean
 
 
 def test_interval_of_many_normal_values_is_that_of_the_textbook():
@@ -44,3 +44,27 @@ def test_the_same_seed_gives_the_same_interval():
 def test_no_clips_are_an_error():
   with pytest.raises(ValueError, match='no clips'):
     estimate_mean([])
+
+
+def test_rows_of_one_tune_count_as_one():
+  # Each tune's rows are alike, so five rows of it tell no more than one.
+  values = np.random.default_rng(0).normal(size=41)
+  apart = estimate_mean(values)
+  alike = np.repeat(values, 5)
+  grouped = estimate(
+    lambda rows: alike[rows].mean(), groups=np.repeat(range(41), 5).tolist()
+  )
+  assert grouped.num_clips == 41
+  np.testing.assert_allclose(
+    [grouped.low, grouped.mean, grouped.high],
+    [apart.low, apart.mean, apart.high],
+  )
+  blind = estimate_mean(alike)
+  assert blind.high - blind.low < 0.6 * (grouped.high - grouped.low)
+
+
+def test_a_figure_that_is_no_mean_is_taken_of_the_drawn_rows():
+  values = np.random.default_rng(0).normal(3.0, 1.0, size=101)
+  got = estimate(lambda rows: float(np.median(values[rows])), groups=range(101))
+  assert got.mean == np.median(values)
+  assert got.low < 3.0 < got.high

@@ -33,6 +33,42 @@ _TEMPO_WORDS = (
 )
 _NUMBERS = {2: 'two', 3: 'three', 4: 'four'}
 
+# What each caption states, by name, in the order of `write_captions`: of two
+# clips that agree on these facts, each could have the other's caption.
+STATED_FACTS: Mapping[str, tuple[str, ...]] = {
+  'full': (
+    'tune_type',
+    'composer',
+    'texture',
+    'players',
+    'key',
+    'mode',
+    'meter',
+    'dynamics',
+    'tempo_word',
+  ),
+  'sound': ('texture', 'players', 'dynamics', 'tempo_word'),
+  'tune': (
+    'tune_type',
+    'composer',
+    'families',
+    'key',
+    'mode',
+    'meter',
+    'tempo_word',
+  ),
+  'tags': (
+    'instruments',
+    'families',
+    'meter',
+    'tempo_bpm',
+    'dynamics',
+    'tune_type',
+    'key',
+    'mode',
+  ),
+}
+
 
 def tempo_word(bpm: int) -> str:
   """'slow', 'moderate', …: a fixed reading of the beats a minute."""

@@ -175,3 +175,30 @@ def test_titles_are_not_in_captions(tunes: list[catalogue.Tune]):
 )
 def test_a_tempo_word_is_a_range_of_beats_a_minute(bpm: int, word: str):
   assert captions.tempo_word(bpm) == word
+
+
+@pytest.mark.parametrize('name', captions.STATED_FACTS)
+def test_clips_that_agree_on_what_a_caption_states_could_swap_it(
+  name: str, tunes: list[catalogue.Tune]
+):
+  place = list(captions.STATED_FACTS).index(name)
+  # A number of beats is spoken of where the word for it is.
+  tempo = ('tempo_word', 'tempo_bpm', 'tempo_beat')
+  stated = (*captions.STATED_FACTS[name], *tempo)
+  every = [
+    dict(rendering.describe(tune, rendering=number, seed=0).facts)
+    for tune in tunes
+    for number in range(3)
+  ]
+  checked = 0
+  for facts, other in zip(every, every[1:] + every[:1]):
+    # 'in four parts' goes with the type of tune.
+    if arrangement.CHORALE in {facts['texture'], other['texture']}:
+      continue
+    alike = other | {fact: facts[fact] for fact in stated}
+    for number in range(5):
+      draw = arrangement.generator(number)
+      caption = captions.write_captions(alike, draw=draw)[place]
+      check(caption, facts)
+      checked += 1
+  assert checked > 20
