@@ -230,12 +230,11 @@ def _dft(
 ) -> Complex[Array, 'batch frames bins']:
   """The real DFT as a product with its matrix."""
   size = frames.shape[-1]
-  # Whole turns are taken off while still in integers: exact at every size.
-  turns = np.outer(np.arange(size), np.arange(size // 2 + 1)) % size / size
+  # Made by the program, which would else carry megabytes of constants, on CPU
+  # too. Whole turns are taken off while still in integers: exact at every size.
+  turns = jnp.outer(jnp.arange(size), jnp.arange(size // 2 + 1)) % size
+  angles = turns.astype(frames.dtype) * (2 * np.pi / size)
   product = functools.partial(
     jnp.matmul, frames, precision=jax.lax.Precision.HIGHEST
   )
-  return jax.lax.complex(
-    product(jnp.asarray(np.cos(2 * np.pi * turns), frames.dtype)),
-    product(jnp.asarray(-np.sin(2 * np.pi * turns), frames.dtype)),
-  )
+  return jax.lax.complex(product(jnp.cos(angles)), product(-jnp.sin(angles)))
