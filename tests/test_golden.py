@@ -27,7 +27,8 @@ from flax.core import meta
 from gin import config as gin_config
 
 from musiclm_jax.cli import flags, setup
-from musiclm_jax.data import sources, writer
+from musiclm_jax.data import corpus, sources, token_writer, writer
+from musiclm_jax.streams import TokenStream
 from musiclm_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -53,6 +54,41 @@ class Silence:
     return sources.Clip(
       waveform=np.full(24000, 0.5, np.float32), sample_rate_hz=24000
     )
+
+
+class SilentEncoder:
+  """Code 0 of every stream, of the paper's sizes."""
+
+  streams = (
+    TokenStream(
+      name='mulan',
+      rate_hz=None,
+      num_codebooks=12,
+      codebook_size=1024,
+      fingerprint='of MuLan',
+    ),
+    TokenStream(
+      name='semantic',
+      rate_hz=25,
+      num_codebooks=1,
+      codebook_size=1024,
+      fingerprint='of w2v-BERT',
+    ),
+    TokenStream(
+      name='acoustic',
+      rate_hz=50,
+      num_codebooks=12,
+      codebook_size=1024,
+      fingerprint='of SoundStream',
+    ),
+  )
+
+  def encode(self, waveform, *, sample_rate_hz, condition_seconds):
+    return {
+      'mulan': np.zeros((1, len(condition_seconds), 12), np.int32),
+      'semantic': np.zeros((25, 1), np.int32),
+      'acoustic': np.zeros((50, 12), np.int32),
+    }
 
 
 @pytest.fixture(scope='session')
@@ -81,10 +117,17 @@ def write_texts(folder):
     num_workers=0,
     show_progress=False,
   )
+  token_writer.write_token_corpus(
+    corpus.AudioCorpus(folder / 'corpus'),
+    SilentEncoder(),
+    folder / 'tokens',
+    show_progress=False,
+  )
   stand_ins = {
     'MODEL_DIR': 'MODEL_DIR',
     'TRAINED': 'TRAINED',
     'CORPUS': str(folder / 'corpus'),
+    'TOKENS': str(folder / 'tokens'),
   }
   for experiment in EXPERIMENTS:
     text = golden_text(experiment, stand_ins)
