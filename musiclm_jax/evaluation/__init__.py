@@ -4,7 +4,8 @@
 `mel_distance`, `si_sdr`, `visqol`: one figure for a clip and its copy.
 `opus`: the baseline codec, its bytes counted. `alignment`: a delay taken out.
 `codec`: a codec beside Opus, level by level. `codebook_usage`: which codes occur.
-`retrieval`, `zero_shot`: what finds what in a joint space; `mulan`: both, beside
-chance and untrained towers. `bootstrap`: intervals. `report`, `pictures`: the same as tables, JSON
-and spectrograms; `codec_report`, `mulan_report`: those of one kind of model.
+`retrieval`, `zero_shot`: what finds what in a joint space; `mulan`: both,
+beside chance and untrained towers. `bootstrap`: intervals. `report`,
+`pictures`: the same as tables, JSON and spectrograms; `codec_report`,
+`mulan_report`: those of one kind of model.
 """
