@@ -206,7 +206,7 @@ class Partitioner:
     jitted = jax.jit(
       training.train_step,
       in_shardings=(shardings, None),
-      out_shardings=(shardings, self._replicated),
+      out_shardings=(shardings, self.replicated),
       donate_argnums=0,
     )
     return InMesh(jitted, self.entered)
@@ -224,11 +224,11 @@ class Partitioner:
         )
       )
 
-    jitted = jax.jit(evaluate, out_shardings=self._replicated)
+    jitted = jax.jit(evaluate, out_shardings=self.replicated)
     return InMesh(jitted, self.entered)
 
   @property
-  def _replicated(self) -> NamedSharding:
+  def replicated(self) -> NamedSharding:
     return NamedSharding(self.mesh, PartitionSpec())
 
   def _sharding(
