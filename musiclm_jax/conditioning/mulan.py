@@ -107,10 +107,17 @@ class MuLanConditionerConfig:
 
 
 class MuLanSpace:
-  """MuLan's joint space for clips of any length and rate; a `JointSpace`."""
+  """MuLan's joint space for clips of any length and rate; a `JointSpace`.
+
+  Attributes:
+    sample_rate_hz: That the towers work at.
+    window_seconds: Of each window.
+    embed_dim: Of the space.
+  """
 
   def __init__(self, towers: Towers, *, hop_seconds: int = 1):
     self.sample_rate_hz = towers.sample_rate_hz
+    self.window_seconds = towers.window_samples // towers.sample_rate_hz
     self.embed_dim = towers.embed_dim
     self._towers = towers
     self._hop_seconds = hop_seconds
@@ -210,6 +217,7 @@ class MuLanConditioner:
   Attributes:
     stream: The codes it makes.
     sample_rate_hz: That the towers work at.
+    window_seconds: Of each window.
     embed_dim: Of the joint space.
   """
 
@@ -226,6 +234,7 @@ class MuLanConditioner:
       hop_seconds=config.hop_seconds,
     )
     self.sample_rate_hz = self._space.sample_rate_hz
+    self.window_seconds = self._space.window_seconds
     self.embed_dim = self._space.embed_dim
     module = residual.ResidualQuantizer(
       config.quantizer, embed_dim=self.embed_dim

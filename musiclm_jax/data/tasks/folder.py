@@ -23,10 +23,10 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from musiclm_jax.data import sources
+from musiclm_jax.data import shards, sources
 from musiclm_jax.data.tasks import audio_files
 
 CAPTION_FILES = ('captions.csv', 'captions.jsonl')
@@ -93,6 +93,49 @@ class Folder:
         file = pathlib.PurePath(row['file']).as_posix()
         by_file.setdefault(file, []).append(row)
     return by_file
+
+
+def write_captions(
+  directory: str | pathlib.Path,
+  captions: Mapping[str, Sequence[str]],
+  *,
+  facts: Mapping[str, Any],
+) -> pathlib.Path:
+  """Writes captions beside the audio that they describe, as `Folder` reads.
+
+  Args:
+    directory: The folder.
+    captions: By path below the folder.
+    facts: What else to say of each of these files.
+
+  Returns:
+    The new captions.jsonl.
+
+  Raises:
+    ValueError: The folder has captions, which are never written over.
+  """
+  directory = pathlib.Path(directory).expanduser()
+  require_no_captions(directory)
+  path = directory / CAPTION_FILES[-1]
+  rows = (
+    {'file': file, 'captions': list(texts), **facts}
+    for file, texts in captions.items()
+  )
+  with shards.replacing(path) as file:
+    for row in rows:
+      line = json.dumps(row, ensure_ascii=False) + '\n'
+      file.write(line.encode('utf-8'))
+  return path
+
+
+def require_no_captions(directory: str | pathlib.Path) -> None:
+  """Raises if the folder has a captions file."""
+  directory = pathlib.Path(directory).expanduser()
+  for name in CAPTION_FILES:
+    if (directory / name).exists():
+      raise ValueError(
+        f'{directory / name} exists; move it away, or caption another folder.'
+      )
 
 
 def _single(rows: list[dict[str, Any]], key: str, *, file: str) -> str | None:

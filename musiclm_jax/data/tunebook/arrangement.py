@@ -45,6 +45,9 @@ _TYPICAL_BPM = {
   'chorale': 76,
 }
 _TYPICAL_WITHOUT_TYPE_BPM = 92
+
+# That a tune may say it is.
+TUNE_TYPES = tuple(_TYPICAL_BPM)
 _FASTER_IN_QUARTERS = frozenset(
   {'reel', 'hornpipe', 'clog', 'strathspey', 'highland fling'}
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 from musiclm_jax.data.tunebook import arrangement as arrangements
 
-_ADVERBS = {
+ADVERBS = {
   'pp': ('very softly', 'very quietly'),
   'p': ('softly', 'quietly'),
   'mp': ('moderately softly', 'rather softly'),
@@ -24,7 +24,7 @@ _ADVERBS = {
   'ff': ('very loudly', 'very strongly'),
 }
 # Upper bounds in beats a minute of each word; ours.
-_TEMPO_WORDS = (
+TEMPO_WORDS = (
   (60, 'very slow'),
   (80, 'slow'),
   (112, 'moderate'),
@@ -72,7 +72,7 @@ STATED_FACTS: Mapping[str, tuple[str, ...]] = {
 
 def tempo_word(bpm: int) -> str:
   """'slow', 'moderate', …: a fixed reading of the beats a minute."""
-  return next(word for bound, word in _TEMPO_WORDS if bpm < bound)
+  return next(word for bound, word in TEMPO_WORDS if bpm < bound)
 
 
 def write_captions(
@@ -91,20 +91,20 @@ def write_captions(
 def _full(facts: Mapping[str, Any], draw: random.Random) -> str:
   what, who = _what(facts, draw), _who(facts, draw)
   key, meter = _key(facts), f'in {facts["meter"]} time'
-  loud = draw.choice(_ADVERBS[facts['dynamics']])
+  loud = draw.choice(ADVERBS[facts['dynamics']])
   tempo = _tempo(facts, draw)
   return draw.choice(
     (
-      f'{_a(what)} {key} for {who}, played {loud} {tempo}, {meter}.',
-      f'{who}: {_a(what)} {key}, {meter}, played {loud} {tempo}.',
-      f'{_a(what)} {meter} {key}. It is played {loud} by {who}, {tempo}.',
+      f'{with_article(what)} {key} for {who}, played {loud} {tempo}, {meter}.',
+      f'{who}: {with_article(what)} {key}, {meter}, played {loud} {tempo}.',
+      f'{with_article(what)} {meter} {key}. It is played {loud} by {who}, {tempo}.',
     )
   )
 
 
 def _sound(facts: Mapping[str, Any], draw: random.Random) -> str:
   who, pace = _who(facts, draw), f'at a {facts["tempo_word"]} tempo'
-  loud = draw.choice(_ADVERBS[facts['dynamics']])
+  loud = draw.choice(ADVERBS[facts['dynamics']])
   return draw.choice(
     (
       f'{who}, playing {loud} {pace}.',
@@ -119,9 +119,9 @@ def _tune(facts: Mapping[str, Any], draw: random.Random) -> str:
   family = ' and '.join(facts['families'])
   return draw.choice(
     (
-      f'{_a(what)} {_key(facts)} in {meter}, {_tempo(facts, draw)} ({family}).',
+      f'{with_article(what)} {_key(facts)} in {meter}, {_tempo(facts, draw)} ({family}).',
       f'{what} {_key(facts)} in {meter} time: {family}, {_tempo(facts, draw)}.',
-      f'{family}: {_a(what)} {_key(facts)}, {_tempo(facts, draw)}.',
+      f'{family}: {with_article(what)} {_key(facts)}, {_tempo(facts, draw)}.',
     )
   )
 
@@ -129,7 +129,7 @@ def _tune(facts: Mapping[str, Any], draw: random.Random) -> str:
 def _tags(facts: Mapping[str, Any], draw: random.Random) -> str:
   tags = [*facts['instruments'], *facts['families']]
   tags += [facts['meter'], f'{facts["tempo_bpm"]} BPM', facts['tempo_word']]
-  tags += [draw.choice(_ADVERBS[facts['dynamics']])]
+  tags += [draw.choice(ADVERBS[facts['dynamics']])]
   if facts['tune_type']:
     tags.append(facts['tune_type'])
   if facts['key']:
@@ -164,8 +164,8 @@ def _who(facts: Mapping[str, Any], draw: random.Random) -> str:
   if texture == arrangements.DRONE:
     return draw.choice(
       (
-        f'{names[0]} above {_a(names[1])} drone',
-        f'{names[0]} over a drone held by {_a(names[1])}',
+        f'{names[0]} above {with_article(names[1])} drone',
+        f'{names[0]} over a drone held by {with_article(names[1])}',
       )
     )
   if len(set(names)) == 1:
@@ -197,7 +197,8 @@ def _and(words: Sequence[str]) -> str:
   return f'{", ".join(first)} and {last}' if first else last
 
 
-def _a(noun: str) -> str:
+def with_article(noun: str) -> str:
+  """'an oboe', 'a reel'."""
   return f'{"an" if noun[0] in "aeiou" else "a"} {noun}'
 
 
