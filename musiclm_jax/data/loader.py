@@ -114,6 +114,20 @@ class AudioBatches:
     return self._window
 
   @property
+  def corpus(self) -> corpus_lib.AudioCorpus:
+    """Where the crops are cut."""
+    return self._corpus
+
+  @property
+  def seed(self) -> int:
+    return self._seed
+
+  @property
+  def is_random(self) -> bool:
+    """Whether crops are drawn, without end."""
+    return self._random
+
+  @property
   def num_clips(self) -> int:
     """Clips of the split, which are the examples of one epoch."""
     return len(self._clips)
@@ -163,6 +177,10 @@ class AudioBatches:
       waveform[row, : len(samples)] = samples
       mask[row, : len(samples)] = True
     return {batches_lib.WAVEFORM: waveform, batches_lib.SAMPLE_MASK: mask}
+
+  def clips_of(self, numbers: Int[np.ndarray, ' batch']) -> list[int | None]:
+    """The clip that each example is cut from; None beyond the last."""
+    return [clip for clip, _ in self._locate(numbers)]
 
   def _crop(self, clip: int, place: float) -> np.ndarray:
     """float32 [samples] at the wanted rate; a short clip is a short crop."""

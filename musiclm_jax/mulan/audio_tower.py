@@ -17,9 +17,9 @@ from typing import Protocol
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from musiclm_jax.array_types import SampleMask, Waveform
+from musiclm_jax.array_types import Array, SampleMask, Waveform
 from musiclm_jax.audio import spectral
 from musiclm_jax.mulan import projection, spec_augment
 
@@ -52,8 +52,8 @@ class AudioTowerConfig:
   mel: spectral.MelConfig
   body: BodyConfig
   window_seconds: int | float = 10
-  mean: float = -5.0
-  scale: float = 3.0
+  mean: float = -4.0
+  scale: float = 2.0
   augment: spec_augment.SpecAugmentConfig | None = (
     spec_augment.SpecAugmentConfig()
   )

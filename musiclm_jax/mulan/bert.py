@@ -15,14 +15,14 @@ import dataclasses
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from musiclm_jax import axes
-from musiclm_jax.array_types import Tokens
+from musiclm_jax.array_types import Array, Tokens
 from musiclm_jax.layers import parameters
 from musiclm_jax.mulan import encoder
 
-_NUM_SEGMENTS = 2
+NUM_SEGMENTS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Bert(nn.Module):
       )
     words = self._table('words', self.num_ids, axes.VOCAB)
     positions = self._table('positions', config.max_tokens, None)
-    segments = self._table('segments', _NUM_SEGMENTS, None)
+    segments = self._table('segments', NUM_SEGMENTS, None)
     embedded = jnp.take(words, jnp.asarray(tokens), axis=0)
     embedded = embedded + (positions[:length] + segments[:1])[None]
     embedded = encoder.layer_norm(body, 'norm')(embedded)

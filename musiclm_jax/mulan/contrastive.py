@@ -30,9 +30,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from musiclm_jax import metrics
+from musiclm_jax.array_types import Array
 from musiclm_jax.mulan import parts
 
 FORMS = ('decoupled', 'infonce', 'sigmoid')

@@ -18,9 +18,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from musiclm_jax import axes
+from musiclm_jax.array_types import Array
 from musiclm_jax.layers import attention, feedforward, normalization
 
 _HIDDEN_AXES = (axes.BATCH, axes.LENGTH, axes.EMBED)

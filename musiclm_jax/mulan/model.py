@@ -23,9 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from musiclm_jax.array_types import (
+  Array,
   PRNGKey,
   SampleMask,
   Tokens,

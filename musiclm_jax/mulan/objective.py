@@ -19,10 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax.core import meta
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from musiclm_jax import batches
-from musiclm_jax.array_types import Batch, PRNGKey, Variables
+from musiclm_jax.array_types import Array, Batch, PRNGKey, Variables
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
 from musiclm_jax.mulan import contrastive, model, parts, spec_augment

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from musiclm_jax import axes, metrics
+from musiclm_jax.array_types import Array
 from musiclm_jax.layers import dense
 
 

@@ -14,9 +14,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
-from musiclm_jax.array_types import PRNGKey
+from musiclm_jax.array_types import Array, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
-from musiclm_jax.array_types import Tokens
+from musiclm_jax.array_types import Array, Tokens
 from musiclm_jax.mulan import bert, projection, wordpiece
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from musiclm_jax import axes
-from musiclm_jax.array_types import FrameMask
+from musiclm_jax.array_types import Array, FrameMask
 from musiclm_jax.layers import dense, parameters
 from musiclm_jax.mulan import encoder
 

@@ -63,8 +63,8 @@ class WordPiece:
     for row, text in enumerate(texts):
       if text.strip():
         found = self.ids(text)
-        # The last is [SEP], which a text that was cut keeps.
-        found = [*found[: num_tokens - 1], found[-1]][:num_tokens]
+        if len(found) > num_tokens:  # A text that is cut keeps its [SEP].
+          found = [*found[: num_tokens - 1], found[-1]]
         ids[row, : len(found)] = found
         mask[row, : len(found)] = True
     return ids, mask
