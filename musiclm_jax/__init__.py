@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+  'MusicLM': 'musiclm_jax.inference.music_lm',
   'SoundStreamConfig': 'musiclm_jax.codec.soundstream',
   'StageSpec': 'musiclm_jax.stages.spec',
   'TokenStream': 'musiclm_jax.streams',

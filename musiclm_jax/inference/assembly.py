@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`music_lm.json`: which six bundles are one MusicLM, checked to fit.
+
+    {"format_version": 1, "codec": "codec", "semantic": "semantic",
+     "mulan": "conditioner",
+     "stages": {"semantic": "stages/semantic", "coarse": …, "fine": …}}
+
+Paths are relative to the file's folder. Only `model.json` of each bundle is
+read here, so what does not fit is told before any weights are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.streams import TokenStream, require_same_stream
+
+MUSIC_LM_JSON = 'music_lm.json'
+FORMAT_VERSION = 1
+
+# What makes the codes that stages read and predict, and its kind of bundle.
+TOKENIZERS = {'codec': 'codec', 'semantic': 'semantic', 'mulan': 'conditioner'}
+STAGES = ('semantic', 'coarse', 'fine')
+
+_Path = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Assembly:
+  """The folders of the six bundles of one model.
+
+  Attributes:
+    codec: Makes and reads acoustic codes.
+    semantic: Makes semantic codes.
+    mulan: Makes the codes of texts and of clips.
+    stages: By name, those of `STAGES`.
+  """
+
+  codec: pathlib.Path
+  semantic: pathlib.Path
+  mulan: pathlib.Path
+  stages: Mapping[str, pathlib.Path]
+
+  def fingerprints(self) -> dict[str, str]:
+    """Of every bundle."""
+    folders = {name: getattr(self, name) for name in TOKENIZERS}
+    folders |= {f'stages/{name}': path for name, path in self.stages.items()}
+    return {
+      name: bundle.read_model_json(path)['fingerprint']
+      for name, path in folders.items()
+    }
+
+  def check(self) -> None:
+    """Raises unless the bundles fit together.
+
+    Raises:
+      ValueError: One is missing or of another kind, or a stage was trained on
+        codes of another tokenizer: names both fingerprints and what to run.
+    """
+    makers: dict[str, tuple[pathlib.Path, TokenStream]] = {}
+    for name, kind in TOKENIZERS.items():
+      folder: pathlib.Path = getattr(self, name)
+      stream = TokenStream.from_json(_model(folder, kind=kind)['stream_out'])
+      makers[stream.name] = folder, stream
+    for name, folder in self.stages.items():
+      for fields in _model(folder, kind='stage')['streams_in']:
+        wanted = TokenStream.from_json(fields)
+        if wanted.name not in makers:
+          raise ValueError(
+            f'Stage {name!r} in {folder} reads codes of {wanted.name!r}, but'
+            f' the tokenizers make {sorted(makers)}; give a stage that was'
+            ' trained on these.'
+          )
+        maker, made = makers[wanted.name]
+        require_same_stream(
+          wanted=wanted,
+          got=made,
+          remedy=f'Stage {name!r} in {folder} was trained on codes of another'
+          f' model than {maker}: give the model that it was trained on, or run'
+          f' `musiclm tokenize` with {maker} and train the stage again.',
+        )
+
+
+def write(
+  directory: _Path,
+  *,
+  codec: _Path,
+  semantic: _Path,
+  mulan: _Path,
+  stages: Mapping[str, _Path],
+) -> Assembly:
+  """Checks six bundles and writes the `music_lm.json` that names them.
+
+  Args:
+    directory: Where it is written; made if it is not there.
+    codec: The codec's folder.
+    semantic: The semantic tokenizer's.
+    mulan: The conditioner's.
+    stages: Those of the stages, by name.
+
+  Raises:
+    ValueError: They do not fit together; nothing is written.
+  """
+  assembly = Assembly(
+    codec=pathlib.Path(codec),
+    semantic=pathlib.Path(semantic),
+    mulan=pathlib.Path(mulan),
+    stages=_named({name: pathlib.Path(path) for name, path in stages.items()}),
+  )
+  assembly.check()
+  directory = pathlib.Path(directory)
+
+  def relative(path: pathlib.Path) -> str:
+    # Absolute first: a link to a folder leads elsewhere than its own `..`.
+    return pathlib.PurePath(
+      os.path.relpath(path.resolve(), directory.resolve())
+    ).as_posix()
+
+  fields = {
+    'format_version': FORMAT_VERSION,
+    **{name: relative(getattr(assembly, name)) for name in TOKENIZERS},
+    'stages': {name: relative(assembly.stages[name]) for name in STAGES},
+  }
+  directory.mkdir(parents=True, exist_ok=True)
+  staging = directory / f'.{MUSIC_LM_JSON}.{os.getpid()}'
+  staging.write_text(json.dumps(fields, indent=2) + '\n')
+  os.replace(staging, directory / MUSIC_LM_JSON)
+  return assembly
+
+
+def read(directory: _Path) -> Assembly:
+  """The model in `directory`, checked.
+
+  Raises:
+    ValueError: There is none, or its bundles do not fit together.
+  """
+  path = pathlib.Path(directory) / MUSIC_LM_JSON
+  try:
+    fields = json.loads(path.read_text())
+  except FileNotFoundError as error:
+    raise ValueError(
+      f'{path.parent} holds no {MUSIC_LM_JSON}; write one over trained bundles'
+      ' with `musiclm assemble`.'
+    ) from error
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(
+      f'{path} is not JSON ({error}); write it with `musiclm assemble`.'
+    ) from error
+  assembly = _of_json(fields, path=path)
+  assembly.check()
+  return assembly
+
+
+def _of_json(fields: Any, *, path: pathlib.Path) -> Assembly:
+  version = fields.get('format_version') if isinstance(fields, dict) else None
+  if version != FORMAT_VERSION:
+    raise ValueError(
+      f'{path} has format version {version}; this program reads'
+      f' {FORMAT_VERSION}. Write it anew with `musiclm assemble`.'
+    )
+  try:
+    return Assembly(
+      **{name: path.parent / fields[name] for name in TOKENIZERS},
+      stages=_named(
+        {name: path.parent / part for name, part in fields['stages'].items()}
+      ),
+    )
+  except KeyError as error:
+    raise ValueError(
+      f'{path} has no {error}; write it anew with `musiclm assemble`.'
+    ) from error
+
+
+def _named(stages: Mapping[str, pathlib.Path]) -> dict[str, pathlib.Path]:
+  if set(stages) != set(STAGES):
+    raise ValueError(
+      f'A model has the stages {", ".join(STAGES)}; got {sorted(stages)}.'
+    )
+  return dict(stages)
+
+
+def _model(folder: pathlib.Path, *, kind: str) -> dict[str, Any]:
+  """`model.json` of a bundle of `kind`."""
+  model = bundle.read_model_json(folder)
+  if model['kind'] != kind:
+    raise ValueError(
+      f'A bundle of kind {kind!r} is wanted, but {folder} holds a'
+      f' {model["kind"]!r}.'
+    )
+  return model

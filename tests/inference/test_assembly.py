@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.inference import assembly
+from musiclm_jax.inference.music_lm import MusicLM
+from tests.inference import toys
+
+
+@pytest.fixture
+def copied(model_dir, tmp_path):
+  """A model to spoil."""
+  return pathlib.Path(shutil.copytree(model_dir, tmp_path / 'model'))
+
+
+def edit(directory, **changes):
+  path = directory / assembly.MUSIC_LM_JSON
+  fields = json.loads(path.read_text()) | changes
+  path.write_text(json.dumps(fields))
+  return fields
+
+
+def test_paths_are_relative_so_a_model_can_be_moved(copied):
+  fields = json.loads((copied / assembly.MUSIC_LM_JSON).read_text())
+  assert fields == {
+    'format_version': 1,
+    'codec': 'codec',
+    'semantic': 'semantic',
+    'mulan': 'mulan',
+    'stages': {name: f'stages/{name}' for name in assembly.STAGES},
+  }
+  found = assembly.read(copied)
+  assert found.codec == copied / 'codec'
+  assert found.fingerprints()['stages/fine'] == (
+    bundle.load(copied / 'stages' / 'fine').fingerprint
+  )
+
+
+def test_bundles_elsewhere_are_found_from_the_model(copied, tmp_path):
+  folders = {name: copied / name for name in assembly.TOKENIZERS}
+  stages = {name: copied / 'stages' / name for name in assembly.STAGES}
+  elsewhere = tmp_path / 'a' / 'b'
+  assembly.write(elsewhere, **folders, stages=stages)
+  fields = json.loads((elsewhere / assembly.MUSIC_LM_JSON).read_text())
+  assert fields['codec'] == '../../model/codec'
+  assert assembly.read(elsewhere).codec.resolve() == copied / 'codec'
+  assert [path.name for path in elsewhere.iterdir()] == ['music_lm.json']
+
+
+@pytest.mark.parametrize(
+  'name, stage',
+  [('codec', 'coarse'), ('semantic', 'semantic'), ('mulan', 'semantic')],
+)
+def test_another_tokenizer_is_refused_by_both_fingerprints(
+  copied, tmp_path, name, stage
+):
+  others = {name: tmp_path / name for name in assembly.TOKENIZERS}
+  toys.publish_tokenizers(others, seed=1)
+  edit(copied, **{name: str(others[name])})
+  wanted, got = (
+    bundle.load(folder).fingerprint for folder in (copied / name, others[name])
+  )
+  with pytest.raises(ValueError, match='musiclm tokenize') as caught:
+    MusicLM.load(copied)
+  assert wanted in str(caught.value) and got in str(caught.value)
+  assert stage in str(caught.value)
+
+
+def test_nothing_is_written_for_bundles_that_do_not_fit(copied, tmp_path):
+  folders = {name: copied / name for name in assembly.TOKENIZERS}
+  stages = {name: copied / 'stages' / name for name in assembly.STAGES}
+  target = tmp_path / 'out'
+  with pytest.raises(ValueError, match="wanted, but .* holds a 'codec'"):
+    MusicLM.assemble(
+      target, **(folders | {'mulan': copied / 'codec'}), stages=stages
+    )
+  with pytest.raises(ValueError, match='has the stages semantic, coarse, fine'):
+    assembly.write(target, **folders, stages={'fine': stages['fine']})
+  with pytest.raises(ValueError, match='is not a bundle'):
+    assembly.write(
+      target, **folders, stages=stages | {'fine': tmp_path / 'none'}
+    )
+  assert not target.exists()
+
+
+@pytest.mark.parametrize(
+  'text, match',
+  [
+    ('{', 'is not JSON'),
+    ('[]', 'format version None'),
+    ('{"format_version": 2}', 'format version 2'),
+    ('{"format_version": 1, "codec": "codec"}', "has no 'semantic'"),
+  ],
+)
+def test_a_file_that_is_not_one_is_an_error(copied, text, match):
+  (copied / assembly.MUSIC_LM_JSON).write_text(text)
+  with pytest.raises(ValueError, match=match):
+    MusicLM.load(copied)
+
+
+def test_a_folder_without_a_model_is_an_error(tmp_path):
+  with pytest.raises(ValueError, match='musiclm assemble'):
+    MusicLM.load(tmp_path)
