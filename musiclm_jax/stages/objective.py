@@ -105,22 +105,26 @@ class StageObjective:
     tokens = self._tokens(batch)
     return Evaluation(metrics=self._scores(variables, tokens, tokens).metrics)
 
+  @property
+  def trained_on(self) -> dict[str, str]:
+    """Fingerprint of what makes each stream's codes, where it has one."""
+    return {
+      name: stream.fingerprint
+      for name, stream in self.model.spec.streams.items()
+      if stream.fingerprint is not None
+    }
+
   def bundle(self, variables: Variables) -> bundle.BundleContents:
     """Separate layers, ready to decode, however they were trained."""
     config, params = lm.to_decode(self.model, meta.unbox(variables)['params'])
-    streams = self.model.spec.streams
     return bundle.BundleContents(
       kind='stage',
       config=config,
       weights={'params': params},
       # The codes that it predicts are made by a codec, not by it.
       stream_out=None,
-      streams_in=tuple(streams.values()),
-      trained_on={
-        name: stream.fingerprint
-        for name, stream in streams.items()
-        if stream.fingerprint is not None
-      },
+      streams_in=tuple(self.model.spec.streams.values()),
+      trained_on=self.trained_on,
     )
 
   @property

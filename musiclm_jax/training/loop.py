@@ -25,6 +25,7 @@ from musiclm_jax.batches import BatchSource
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.checkpoints import warm_start as warm_starts
 from musiclm_jax.checkpoints.manager import CheckpointManager, resume_or_start
+from musiclm_jax.training import origin
 from musiclm_jax.training.feed import Feed
 from musiclm_jax.training.hooks import Hook, Run
 from musiclm_jax.training.meter import Interval, Meter
@@ -74,6 +75,7 @@ def train(
 
   Raises:
     SystemExit: With `preemption.EXIT_STOPPED`, after SIGTERM and a save.
+    ValueError: The run was begun with another seed or on other codes.
     FloatingPointError: Too many steps in a row were not finite.
   """
   directory = pathlib.Path(model_dir)
@@ -90,6 +92,7 @@ def train(
       )
     )
     start = manager.latest_step or 0
+    origin.require_same(directory, origin.of(training), resumes=bool(start))
     feed = Feed(batches, partitioner=partitioner, start=start)
     batch = feed.next()
     state = _begin(
@@ -153,6 +156,9 @@ def _begin(
 
   def warm() -> TrainState:
     loaded = bundle.load(warm_start)
+    origin.require_same_of_bundle(
+      warm_start, bundle=loaded.trained_on, trained_on=origin.of(training)
+    )
     state = scratch()
     started = warm_starts.from_bundle(
       training.published_variables(state), bundle=loaded

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenizers without weights whose codes follow from the samples they cover."""
+"""Tokenizers without weights whose codes follow from the samples they cover.
+
+`publish` leaves them as bundles, which the verbs load.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import pathlib
+
 import numpy as np
 
+from musiclm_jax.checkpoints import bundle
 from musiclm_jax.conditioning import base
 from tests.data import token_toys, toys
 
@@ -29,8 +36,8 @@ def _sums(waveform, *, rate):
 class Codec:
   """A `Codec` that does not decode."""
 
-  def __init__(self):
-    self.stream = ACOUSTIC
+  def __init__(self, stream=ACOUSTIC):
+    self.stream = stream
     self.sample_rate_hz = RATE_HZ
     self.hop_samples = RATE_HZ // 5
 
@@ -46,8 +53,9 @@ class Codec:
 class Semantic:
   """A `SemanticTokenizer`."""
 
-  stream = SEMANTIC
-  sample_rate_hz = RATE_HZ
+  def __init__(self, stream=SEMANTIC):
+    self.stream = stream
+    self.sample_rate_hz = RATE_HZ
 
   def encode(self, waveform, *, sample_rate_hz):
     assert sample_rate_hz == RATE_HZ
@@ -57,9 +65,10 @@ class Semantic:
 class Conditioner:
   """A `Conditioner` whose embeddings are bands of the window's samples."""
 
-  stream = MULAN
-  sample_rate_hz = RATE_HZ
-  embed_dim = EMBED
+  def __init__(self, stream=MULAN):
+    self.stream = stream
+    self.sample_rate_hz = RATE_HZ
+    self.embed_dim = EMBED
 
   def embed_windows(self, waveform, *, sample_rate_hz):
     assert sample_rate_hz == RATE_HZ
@@ -96,3 +105,42 @@ class Conditioner:
     bands = [part.sum() for part in np.array_split(window, EMBED)]
     vector = np.asarray(bands, np.float32)
     return vector / np.linalg.norm(vector)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """Of any of them.
+
+  Attributes:
+    kind: Of its bundle.
+    version: Another one has another fingerprint.
+  """
+
+  kind: str
+  version: int = 0
+
+  def make_codec(self, weights, *, stream):
+    return Codec(stream)
+
+  def make_tokenizer(self, weights, *, stream):
+    return Semantic(stream)
+
+  def make_conditioner(self, weights, *, stream):
+    return Conditioner(stream)
+
+
+def publish(directory: pathlib.Path, *, version: int = 0) -> dict[str, str]:
+  """Publishes all three; the fingerprint of each by its stream's name."""
+  streams = {'codec': ACOUSTIC, 'semantic': SEMANTIC, 'conditioner': MULAN}
+  return {
+    stream.name: bundle.publish(
+      directory / kind,
+      bundle.BundleContents(
+        kind=kind,
+        config=Config(kind=kind, version=version),
+        weights={'unused': np.zeros(1, np.float32)},
+        stream_out=stream,
+      ),
+    )
+    for kind, stream in streams.items()
+  }
