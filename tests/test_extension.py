@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set, a codec and a stage of one's own, without editing the package.
+"""A data set, a codec, a conditioner and a stage of one's own, in one file.
 
-Everything below is what a user would write, in one file of their own: a toy of
-each kind is trained for ten steps from a corpus on disk, published and loaded.
+Everything below is what a user would write, without editing the package: a toy
+of each kind is trained for ten steps from a corpus on disk (the conditioner has
+nothing to train), published and loaded.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from flax import linen as nn
 from musiclm_jax import axes, batches
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.codec.base import load_codec
+from musiclm_jax.conditioning.base import Conditioner, load_conditioner
 from musiclm_jax.data import loader, sources, writer
 from musiclm_jax.layers.parameters import param
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
@@ -158,6 +160,52 @@ class RoundingObjective:
     )
 
 
+# A conditioner: a config, and what the rest of the package sees.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoudnessConfig:
+  """Loud or soft, of music and of the words for it."""
+
+  @property
+  def stream(self):
+    return TokenStream(
+      name='loudness', rate_hz=None, num_codebooks=1, codebook_size=2
+    )
+
+  def make_conditioner(self, weights, *, stream):
+    return Loudness(weights['params']['threshold'], stream)
+
+
+class Loudness:
+  """A `Conditioner`."""
+
+  sample_rate_hz = RATE_HZ
+  embed_dim = 2
+
+  def __init__(self, threshold, stream):
+    self.threshold, self.stream = threshold, stream
+
+  def embed_windows(self, waveform, *, sample_rate_hz):
+    return self.embed_audio(waveform[None], sample_rate_hz=sample_rate_hz)
+
+  def embed_audio(self, waveform, *, sample_rate_hz):
+    loud = np.abs(waveform).max(axis=1) > self.threshold
+    return np.eye(2, dtype=np.float32)[loud.astype(int)]
+
+  def embed_text(self, texts):
+    return np.eye(2, dtype=np.float32)[[int('loud' in t) for t in texts]]
+
+  def quantize(self, embeddings):
+    return np.argmax(embeddings, axis=-1).astype(np.int32)[:, None, None]
+
+  def encode_audio(self, waveform, *, sample_rate_hz):
+    return self.quantize(
+      self.embed_audio(waveform, sample_rate_hz=sample_rate_hz)
+    )
+
+  def encode_text(self, texts):
+    return self.quantize(self.embed_text(texts))
+
+
 # A stage: a declaration over streams, and here a model of its own too.
 def refine(*, acoustic):
   """The first level of a codec to the others, a second at a time."""
@@ -293,3 +341,28 @@ def test_toys_of_every_kind_are_trained_from_one_file(tmp_path):
   stage = bundle.load(tmp_path / 'stage', kind='stage')
   assert stage.trained_on == {'acoustic': codec.stream.fingerprint}
   assert stage.streams_in == (codec.stream,)
+
+
+def test_a_conditioner_of_ones_own_is_loaded_by_its_config_alone(tmp_path):
+  config = LoudnessConfig()
+  fingerprint = bundle.publish(
+    tmp_path,
+    bundle.BundleContents(
+      kind='conditioner',
+      config=config,
+      weights={'params': {'threshold': np.float32(0.25)}},
+      stream_out=config.stream,
+    ),
+  )
+  loaded = load_conditioner(tmp_path)
+  assert isinstance(loaded, Conditioner)
+  assert loaded.stream == dataclasses.replace(
+    config.stream, fingerprint=fingerprint
+  )
+  beep = Beeps().load(Beeps().clips()[0]).waveform
+  heard = loaded.encode_audio(
+    np.stack([0.1 * beep, beep]), sample_rate_hz=RATE_HZ
+  )
+  read = loaded.encode_text(['a soft beep', 'a loud beep'])
+  np.testing.assert_array_equal(heard, [[[0]], [[1]]])
+  np.testing.assert_array_equal(heard, read)

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     recording.waveform[None], sample_rate_hz=recording.sample_rate_hz
   )
   cosines = (space.embed_text(options.texts) @ music.T)[:, 0]
-  ranked = table.Table('', 'text', 'cosine', title=markup.escape(options.audio))
+  ranked = table.Table('', 'text', 'cosine')
   for place, number in enumerate(cosines.argsort()[::-1], start=1):
     ranked.add_row(
       f'{place}',
