@@ -94,10 +94,12 @@ def save_curves(
 def spectrogram_db(
   waveform: Float[np.ndarray, ' samples'], *, sample_rate_hz: int
 ) -> Float[np.ndarray, 'bins frames']:
-  """Power by frequency and time, in decibels."""
+  """Power by frequency and time, in decibels; silence fills a window."""
   window = scipy.signal.get_window('hann', _WINDOW_SAMPLES)
   transform = scipy.signal.ShortTimeFFT(
     window, hop=_HOP_SAMPLES, fs=sample_rate_hz, scale_to='magnitude'
   )
-  power = np.abs(transform.stft(np.asarray(waveform, np.float64))) ** 2
+  waveform = np.asarray(waveform, np.float64)
+  missing = max(0, _WINDOW_SAMPLES - waveform.size)
+  power = np.abs(transform.stft(np.pad(waveform, (0, missing)))) ** 2
   return 10 * np.log10(np.maximum(power, _FLOOR))

@@ -49,3 +49,9 @@ def test_one_row_is_drawn_for_each_waveform(tmp_path):
 def test_nothing_to_draw_is_an_error(tmp_path):
   with pytest.raises(ValueError, match='no waveform'):
     pictures.save_spectrograms({}, sample_rate_hz=7, path=tmp_path / 'a.png')
+
+
+def test_less_than_a_window_is_drawn_too():
+  power = pictures.spectrogram_db(np.ones(31, np.float32), sample_rate_hz=24)
+  assert power.shape[0] == 513
+  assert power.max() > -80

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the music_lm.json that makes six trained bundles one model.
+
+  musiclm assemble --codec=runs/codec --semantic=runs/semantic \\
+    --conditioner=runs/conditioner --semantic_stage=runs/semantic_stage \\
+    --coarse_stage=runs/coarse_stage --fine_stage=runs/fine_stage \\
+    --output=runs/model
+
+The bundles stay where they are, and paths are kept relative to the output. What
+was trained on codes of another model is refused, and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from musiclm_jax.cli import flags
+from musiclm_jax.cli import main as shell
+
+
+def main(argv: Sequence[str]) -> None:
+  parser = flags.Parser(prog='musiclm assemble', description=__doc__)
+  for name in (
+    'codec',
+    'semantic',
+    'conditioner',
+    'semantic_stage',
+    'coarse_stage',
+    'fine_stage',
+  ):
+    parser.add_argument(
+      f'--{name}', required=True, metavar='DIR', help='folder of the bundle'
+    )
+  parser.add_argument(
+    '--output', required=True, metavar='DIR', help='folder to write to'
+  )
+  options = parser.parse_args(argv)
+
+  # Late, so that `--help` and a wrong command answer at once.
+  from musiclm_jax.inference import assembly
+
+  assembly.write(
+    options.output,
+    codec=options.codec,
+    semantic=options.semantic,
+    mulan=options.conditioner,
+    stages={
+      name: getattr(options, f'{name}_stage') for name in assembly.STAGES
+    },
+  )
+  print(
+    f'{options.output}: `musiclm generate --model {options.output} --prompt …`'
+  )
+
+
+if __name__ == '__main__':
+  shell.run('assemble')

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import numpy as np
+import pytest
+
+from musiclm_jax.audio import io
+from musiclm_jax.cli import flags, generate
+from musiclm_jax.inference.music_lm import MusicLM
+from tests.inference import toys
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('model')
+  toys.publish(directory)
+  return directory
+
+
+def run(model, output, *options):
+  generate.main([f'--model={model}', f'--output={output}', *options])
+  return json.loads((output / 'generate.json').read_text())
+
+
+def test_every_prompt_becomes_files_that_are_ranked(model, tmp_path, capsys):
+  output = tmp_path / 'a' / 'out'
+  report = run(
+    model,
+    output,
+    *('--prompt=slow piano waltz', '--prompt=Fast & loud!', '--num_samples=2'),
+    *('--seconds=1.5', '--seed=3'),
+  )
+  music_lm = MusicLM.load(model)
+  wanted = music_lm.generate(
+    ['slow piano waltz', 'Fast & loud!'], seconds=1.5, seed=3, num_samples=2
+  )
+  names = {piece['file'] for piece in report['pieces']}
+  assert names == {
+    f'{name}_{rank}.wav'
+    for name in ('1_slow_piano_waltz', '2_fast_loud')
+    for rank in (1, 2)
+  }
+  for piece, waveform in zip(report['pieces'], wanted):
+    heard = io.read(output / piece['file'])
+    assert heard.sample_rate_hz == toys.RATE_HZ
+    np.testing.assert_allclose(heard.waveform, waveform, atol=2**-15)
+  assert [piece['seed'] for piece in report['pieces']] == [3, 4, 3, 4]
+  for samples in (report['pieces'][:2], report['pieces'][2:]):
+    by_rank = sorted(samples, key=lambda piece: piece['rank'])
+    assert by_rank[0]['similarity'] >= by_rank[1]['similarity']
+  assert report['fingerprints'] == music_lm.fingerprints
+  assert report['sampling']['fine']['temperature'] == 0.4
+  assert set(report['time_spent']) == {
+    'prompt',
+    'semantic',
+    'coarse',
+    'fine',
+    'codec',
+  }
+  assert {path.name for path in output.iterdir()} == {
+    *names,
+    'spectrograms.png',
+    'generate.json',
+  }
+  shown = capsys.readouterr().out
+  assert 'semantic' in shown and '100%' in shown
+
+
+def test_settings_are_for_all_stages_or_for_each(model, tmp_path):
+  report = run(
+    model,
+    tmp_path / 'out',
+    *('--prompt=a', '--seconds=1', '--temperature=1,0.5,0', '--top_k=5'),
+    '--guidance=2',
+  )
+  assert report['guidance'] == 2
+  assert report['sampling'] == {
+    'semantic': {'temperature': 1, 'top_k': 5, 'top_p': None},
+    'coarse': {'temperature': 0.5, 'top_k': 5, 'top_p': None},
+    'fine': 'greedy',
+  }
+
+
+def test_a_schedule_and_audio_are_read_from_files(model, tmp_path):
+  (tmp_path / 'story.txt').write_text('0 calm\n2 drop\n')
+  tone = 0.3 * np.sin(np.arange(200)).astype(np.float32)
+  io.write(tmp_path / 'in.wav', tone, sample_rate_hz=2 * toys.RATE_HZ)
+  report = run(
+    model,
+    tmp_path / 'story',
+    *(f'--schedule={tmp_path / "story.txt"}', '--seconds=3'),
+    f'--continue_from={tmp_path / "in.wav"}',
+  )
+  (piece,) = report['pieces']
+  assert piece['prompt'] == 'calm | 2 s: drop'
+  report = run(
+    model,
+    tmp_path / 'like',
+    *(f'--prompt_audio={tmp_path / "in.wav"}', '--seconds=1'),
+  )
+  assert report['pieces'][0]['prompt'] == 'audio'
+
+
+@pytest.mark.parametrize(
+  'options, match',
+  [
+    ([], 'nothing says what to make; give one of --prompt'),
+    (['--prompt='], "'' is not a prompt"),
+    (['--prompt=a', '--seconds=0'], 'more than 0'),
+    (['--prompt=a', '--seconds=-3'], 'more than 0'),
+    (['--prompt=a', '--seconds=ten'], "'ten' is not a number"),
+    (['--prompt=a', '--num_samples=0'], 'at least 1'),
+    (['--prompt=a', '--seed=-1'], 'within'),
+    (['--prompt=a', '--temperature=1,2'], '2 numbers; give 1'),
+    (['--prompt=a', '--temperature=-1'], 'not above 0'),
+    (['--prompt=a', '--top_k=0'], 'at least 1'),
+    (['--prompt=a', '--top_p=x'], 'invalid number'),
+    (['--prompt=a', '--prompt_audio=b.wav'], 'Both'),
+    (['--prompt=a', '--model=nowhere'], 'musiclm assemble'),
+    (['--continue_from=nowhere.wav'], 'nowhere.wav'),
+    (['--schedule=nowhere.txt'], 'nowhere.txt'),
+  ],
+)
+def test_what_makes_no_sense_leaves_nothing_behind(
+  model, tmp_path, options, match
+):
+  output = tmp_path / 'out'
+  with pytest.raises((ValueError, OSError), match=match):
+    generate.main([f'--model={model}', f'--output={output}', *options])
+  assert not output.exists()
+
+
+def test_the_output_is_a_folder(model, tmp_path):
+  (tmp_path / 'out').write_text('')
+  with pytest.raises(flags.UsageError, match='is a file; name a folder'):
+    generate.main(
+      [f'--model={model}', f'--output={tmp_path / "out"}', '--prompt=a']
+    )
