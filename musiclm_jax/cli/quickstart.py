@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From nothing to a model that reconstructs music: what `make demo` runs.
+"""From nothing to text in, music out: what `make demo` runs.
 
   musiclm quickstart --output runs/quickstart
+  musiclm quickstart --output runs/mine --data_dir /music
 
-Renders a little of the default data set, trains a tiny SoundStream on it, and
-reconstructs a piece that it never heard. Every step is an ordinary command,
-which is shown before it runs; an interrupted quickstart goes on where it was.
+Prepares a little of the default data set, or a folder of your own music;
+trains every model of the cascade on it, tiny; makes music for a handful of
+prompts; and leaves a page to look at and listen to, index.html. Every step is
+an ordinary command, which is shown before it runs; an interrupted quickstart
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,11 +22,16 @@ import sys
 import time
 from collections.abc import Sequence
 
-from musiclm_jax.cli import flags
+from musiclm_jax.cli import flags, quickstart_page
 from musiclm_jax.cli import main as shell
 
-ORIGINAL = 'audio/original.wav'
-RECONSTRUCTION = 'reconstruction.wav'
+PROMPTS = (
+  'a slow waltz on solo piano',
+  'a fast reel on the accordion',
+  'a calm chorale for strings',
+  'a lively jig on the flute',
+)
+SECONDS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,18 +41,27 @@ class Step:
   Attributes:
     about: What it does, in a few words.
     argv: The verb and its arguments.
-    done: A file that exists once it has finished; `None` to run it always.
+    done: A file that exists once it has finished.
   """
 
   about: str
   argv: tuple[str, ...]
-  done: pathlib.Path | None = None
+  done: pathlib.Path
+
+  @property
+  def typed(self) -> str:
+    """As one would type it: shlex turns gin's quotes into a thicket."""
+    words = (f'"{a}"' if "'" in a else shlex.quote(a) for a in self.argv)
+    return f'musiclm {" ".join(words)}'
 
 
 def main(argv: Sequence[str]) -> None:
   parser = flags.Parser(prog='musiclm quickstart', description=__doc__)
   parser.add_argument(
     '--output', default='runs/quickstart', help='folder to write to'
+  )
+  parser.add_argument(
+    '--data_dir', help='a folder of your own audio files, with captions'
   )
   options = parser.parse_args(argv)
   quickstart(options)
@@ -53,76 +70,203 @@ def main(argv: Sequence[str]) -> None:
 def quickstart(options: argparse.Namespace) -> None:
   """`musiclm quickstart`."""
   output = pathlib.Path(options.output)
-  todo = steps(output)
+  todo = steps(output, data_dir=options.data_dir)
   began = time.monotonic()
   for number, step in enumerate(todo, start=1):
     print(f'\n[{number}/{len(todo)}] {step.about}', flush=True)
-    print(f'  $ musiclm {_typed(step.argv)}', flush=True)
-    if step.done is not None and step.done.exists():
+    print(f'  $ {step.typed}', flush=True)
+    if step.done.exists():
       print(f'  {step.done} is there already.', flush=True)
     else:
       _run(step)
+  page = output / 'index.html'
+  quickstart_page.write(
+    page,
+    commands=[(step.about, step.typed) for step in todo],
+    output=output,
+  )
   seconds = time.monotonic() - began
-  print(f'\nDone in {seconds // 60:.0f} min {seconds % 60:.0f} s. Listen to:')
-  for name in (ORIGINAL, RECONSTRUCTION):
-    print(f'  {output / "evaluation" / name}')
-  print(f'and look at {output / "evaluation" / "codec.png"}')
+  print(f'\nDone in {seconds // 60:.0f} min {seconds % 60:.0f} s. Open {page}')
 
 
-def steps(output: pathlib.Path) -> list[Step]:
+def steps(output: pathlib.Path, *, data_dir: str | None = None) -> list[Step]:
   """The commands, in order."""
-  corpus, model = output / 'tunebook', output / 'codec'
-  evaluation = output / 'evaluation'
   return [
-    Step(
-      about='Render 60 tunes of the default data set',
-      argv=(
-        'data',
-        'prepare',
-        '--gin_file=data/tunebook.gin',
-        '--gin.MAX_TUNES=60',
-        f'--output={corpus}',
-      ),
-      done=corpus / 'corpus.json',
+    _prepare(output, data_dir),
+    _train(output, 'codec', 'a tiny SoundStream', experiment='codec_tiny'),
+    _train(output, 'w2v_bert', 'a tiny w2v-BERT', experiment='w2v_bert_tiny'),
+    _fit(
+      output,
+      'semantic',
+      'k-means: w2v-BERT becomes 25 tokens a second',
+      trained='w2v_bert',
+      experiment='semantic_tokens_tiny',
     ),
-    Step(
-      about='Train a tiny SoundStream on them',
-      argv=(
-        'train',
-        '--gin_file=experiments/codec_tiny.gin',
-        f"--gin.MODEL_DIR='{model}'",
-        f"--gin.CORPUS='{corpus}'",
-      ),
-      done=model / 'model.json',
+    _train(output, 'mulan', 'a tiny MuLan', experiment='mulan_tiny'),
+    _fit(
+      output,
+      'mulan_rvq',
+      "MuLan's codebooks: one space of codes for audio and text",
+      trained='mulan',
+      experiment='mulan_rvq_tiny',
     ),
-    Step(
-      about='Measure it on held-out tunes, beside Opus',
-      argv=(
-        'evaluate',
-        'codec',
-        f'--model={model}',
-        f'--corpus={corpus}',
-        '--split=test',
-        '--num_clips=3',
-        '--metrics=mel_distance_db,si_sdr_db',
-        f'--output={evaluation}',
-      ),
+    _tokenize(output),
+    *(
+      _train(
+        output,
+        f'{stage}_stage',
+        f'the {stage} stage',
+        experiment=f'{stage}_stage_tiny',
+        data='TOKENS',
+      )
+      for stage in ('semantic', 'coarse', 'fine')
     ),
-    Step(
-      about='Reconstruct one of them',
-      argv=(
-        'reconstruct',
-        f'--model={model}',
-        str(evaluation / ORIGINAL),
-        str(evaluation / RECONSTRUCTION),
-      ),
-    ),
+    _assemble(output),
+    _evaluate_codec(output),
+    _evaluate_stages(output),
+    _generate(output),
   ]
 
 
-def _typed(argv: Sequence[str]) -> str:
-  """As one would type it: shlex turns gin's quotes into a thicket."""
-  return ' '.join(f'"{a}"' if "'" in a else shlex.quote(a) for a in argv)
+def _prepare(output: pathlib.Path, data_dir: str | None) -> Step:
+  if data_dir is None:
+    about = 'Render 60 tunes of the default data set'
+    chosen = ('--gin_file=data/tunebook.gin', '--gin.MAX_TUNES=60')
+  else:
+    about = f'Read the music in {data_dir}'
+    chosen = ('--gin_file=data/folder.gin', f"--gin.FOLDER='{data_dir}'")
+  corpus = output / 'corpus'
+  return Step(
+    about=about,
+    argv=('data', 'prepare', *chosen, f'--output={corpus}'),
+    done=corpus / 'corpus.json',
+  )
+
+
+def _train(
+  output: pathlib.Path,
+  name: str,
+  about: str,
+  *,
+  experiment: str,
+  data: str = 'CORPUS',
+) -> Step:
+  model = output / name
+  return Step(
+    about=f'Train {about}',
+    argv=(
+      'train',
+      f'--gin_file=experiments/{experiment}.gin',
+      f"--gin.MODEL_DIR='{model}'",
+      f"--gin.{data}='{output / data.lower()}'",
+    ),
+    done=model / 'model.json',
+  )
+
+
+def _fit(
+  output: pathlib.Path, kind: str, about: str, *, trained: str, experiment: str
+) -> Step:
+  model = output / _FITTED[kind]
+  return Step(
+    about=f'Fit {about}',
+    argv=(
+      'fit',
+      kind,
+      f'--gin_file=experiments/{experiment}.gin',
+      f"--gin.TRAINED='{output / trained}'",
+      f"--gin.CORPUS='{output / 'corpus'}'",
+      f"--gin.MODEL_DIR='{model}'",
+    ),
+    done=model / 'model.json',
+  )
+
+
+# What a fit makes.
+_FITTED = {'semantic': 'semantic', 'mulan_rvq': 'conditioner'}
+
+
+def _tokenize(output: pathlib.Path) -> Step:
+  tokens = output / 'tokens'
+  return Step(
+    about='Turn the audio into three streams of codes',
+    argv=(
+      'tokenize',
+      f'--corpus={output / "corpus"}',
+      f'--codec={output / "codec"}',
+      f'--semantic={output / "semantic"}',
+      f'--conditioner={output / "conditioner"}',
+      f'--output={tokens}',
+    ),
+    done=tokens / 'corpus.json',
+  )
+
+
+def _assemble(output: pathlib.Path) -> Step:
+  stages = (
+    f'--{stage}_stage={output / f"{stage}_stage"}'
+    for stage in ('semantic', 'coarse', 'fine')
+  )
+  return Step(
+    about='Make one MusicLM of the six bundles',
+    argv=(
+      'assemble',
+      f'--codec={output / "codec"}',
+      f'--semantic={output / "semantic"}',
+      f'--conditioner={output / "conditioner"}',
+      *stages,
+      f'--output={output}',
+    ),
+    done=output / 'music_lm.json',
+  )
+
+
+def _evaluate_codec(output: pathlib.Path) -> Step:
+  evaluation = output / 'evaluation' / 'codec'
+  return Step(
+    about='Measure the codec on held-out tunes, beside Opus',
+    argv=(
+      'evaluate',
+      'codec',
+      f'--model={output / "codec"}',
+      f'--corpus={output / "corpus"}',
+      '--split=test',
+      '--num_clips=3',
+      '--metrics=mel_distance_db,si_sdr_db',
+      f'--output={evaluation}',
+    ),
+    done=evaluation / 'codec.md',
+  )
+
+
+def _evaluate_stages(output: pathlib.Path) -> Step:
+  evaluation = output / 'evaluation' / 'stages'
+  return Step(
+    about='Measure the stages on held-out tunes, beside n-grams',
+    argv=(
+      'evaluate',
+      'stages',
+      f'--model={output}',
+      f'--corpus={output / "tokens"}',
+      f'--output={evaluation}',
+    ),
+    done=evaluation / 'stages.md',
+  )
+
+
+def _generate(output: pathlib.Path) -> Step:
+  generated = output / 'generated'
+  return Step(
+    about='Make music from text',
+    argv=(
+      'generate',
+      f'--model={output}',
+      *(f'--prompt={prompt}' for prompt in PROMPTS),
+      f'--seconds={SECONDS}',
+      f'--output={generated}',
+    ),
+    done=generated / 'generate.json',
+  )
 
 
 def _run(step: Step) -> None:

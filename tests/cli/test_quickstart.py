@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The newcomer's path: each step is a real command, and none runs twice."""
 
+import re
 import shlex
 import subprocess
 
+import numpy as np
 import pytest
 import soundfile
 
 from musiclm_jax.cli import main as shell
-from musiclm_jax.cli import quickstart
+from musiclm_jax.cli import quickstart, quickstart_page
 
 
 @pytest.fixture
@@ -22,6 +24,9 @@ def commands(monkeypatch):
     return subprocess.CompletedProcess(command, returncode=0)
 
   monkeypatch.setattr(quickstart.subprocess, 'run', run)
+  monkeypatch.setattr(
+    quickstart.quickstart_page, 'write', lambda *_, **__: None
+  )
   return ran
 
 
@@ -46,12 +51,21 @@ def test_steps_run_in_order_and_are_named_as_a_user_would_type_them(
 
 
 def test_a_step_that_has_finished_is_not_run_again(tmp_path, commands):
-  done = tmp_path / 'tunebook' / 'corpus.json'
-  done.parent.mkdir()
-  done.write_text('{}')
+  first, second, *others = quickstart.steps(tmp_path)
+  for step in (first, second):
+    step.done.parent.mkdir()
+    step.done.write_text('{}')
   quickstart.main(['--output', str(tmp_path)])
-  verbs = [command[2].rpartition('.')[2] for command in commands]
-  assert verbs == ['train', 'evaluate', 'reconstruct']
+  assert [command[3:] for command in commands] == [
+    list(step.argv[1:]) for step in others
+  ]
+
+
+def test_your_own_folder_takes_the_place_of_the_default_data(tmp_path):
+  default = quickstart.steps(tmp_path)
+  yours = quickstart.steps(tmp_path, data_dir='/music')
+  assert "--gin.FOLDER='/music'" in yours[0].argv
+  assert [s.argv for s in yours[1:]] == [s.argv for s in default[1:]]
 
 
 def test_a_step_that_fails_ends_the_quickstart_by_name(tmp_path, monkeypatch):
@@ -65,14 +79,16 @@ def test_a_step_that_fails_ends_the_quickstart_by_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_quickstart_ends_with_a_reconstruction_of_the_asked_length(
-  tmp_path,
-):
+def test_the_quickstart_trains_the_cascade_and_makes_music(tmp_path):
   quickstart.main(['--output', str(tmp_path)])
-  evaluation = tmp_path / 'evaluation'
-  original, _ = soundfile.read(evaluation / quickstart.ORIGINAL)
-  made, rate = soundfile.read(evaluation / quickstart.RECONSTRUCTION)
-  assert rate == 24000
-  assert made.shape == original.shape
-  assert made.std() > 0.1 * original.std()
-  assert (evaluation / 'codec.png').stat().st_size > 10_000
+  for model, figure in quickstart_page.LEARNED.items():
+    values = list(quickstart_page.curve(tmp_path / model, figure).values())
+    assert values[-1] < values[0], f'{model} does not learn: {values}'
+  waveforms = sorted((tmp_path / 'generated').glob('*.wav'))
+  assert len(waveforms) == len(quickstart.PROMPTS)
+  for path in waveforms:
+    waveform, rate = soundfile.read(path)
+    assert (rate, waveform.size) == (24000, quickstart.SECONDS * 24000)
+    assert np.sqrt(np.mean(waveform**2)) > 1e-3  # -60 dB: not silence.
+  page = (tmp_path / 'index.html').read_text()
+  assert len(re.findall('<audio', page)) >= len(quickstart.PROMPTS)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page that `musiclm quickstart` leaves: sound, figures and commands."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from musiclm_jax.evaluation import page
+
+# Each model's folder, and the held-out figure that shows that it learns.
+LEARNED = {
+  'codec': 'evaluate/codec/mel_distance',
+  'w2v_bert': 'evaluate/w2v_bert/mlm',
+  'mulan': 'evaluate/mulan/loss',
+  'semantic_stage': 'evaluate/stage/semantic/bits_per_code/semantic',
+  'coarse_stage': 'evaluate/stage/coarse/bits_per_code/acoustic',
+  'fine_stage': 'evaluate/stage/fine/bits_per_code/acoustic',
+}
+
+
+def write(
+  path: pathlib.Path,
+  *,
+  commands: Sequence[tuple[str, str]],
+  output: pathlib.Path,
+) -> None:
+  """Writes the page.
+
+  Args:
+    path: Of the HTML file.
+    commands: What was done, and the command that did it, in order.
+    output: The quickstart's folder.
+  """
+  page.write(
+    path,
+    title='musiclm_jax: text in, music out',
+    sections=[
+      _music(output / 'generated'),
+      _commands(commands),
+      _curves(output),
+      _codec(output / 'evaluation' / 'codec'),
+      page.Section(
+        title='The stages beside n-grams',
+        text=_table(output / 'evaluation' / 'stages' / 'stages.md'),
+      ),
+    ],
+  )
+
+
+def curve(folder: pathlib.Path, figure: str) -> Mapping[int, float]:
+  """A figure of a run by step."""
+  from musiclm_jax.training import metrics_writer  # Late: TensorBoard's.
+
+  lines = metrics_writer.read(folder / 'metrics' / metrics_writer.FILE_NAME)
+  return {line['step']: line[figure] for line in lines if figure in line}
+
+
+def _music(folder: pathlib.Path) -> page.Section:
+  pieces = json.loads((folder / 'generate.json').read_text())['pieces']
+  return page.Section(
+    title='Music from text',
+    text='Minutes of training on two cores make notes, not yet music: this'
+    ' shows that every part works. The same commands with larger experiments'
+    ' and more data make the rest.',
+    audio={piece['prompt']: folder / piece['file'] for piece in pieces},
+    pictures={'Their spectrograms': folder / 'spectrograms.png'},
+  )
+
+
+def _commands(commands: Sequence[tuple[str, str]]) -> page.Section:
+  lines = [f'# {about}\n{typed}' for about, typed in commands]
+  return page.Section(
+    title='What was done',
+    text='Each step is an ordinary command; these are all of them.\n\n'
+    '```\n' + '\n\n'.join(lines) + '\n```',
+  )
+
+
+def _curves(output: pathlib.Path) -> page.Section:
+  from musiclm_jax.evaluation import pictures  # Late: matplotlib.
+
+  shown = {}
+  for model, figure in LEARNED.items():
+    path = output / model / 'curve.svg'
+    pictures.save_curves({figure: curve(output / model, figure)}, path=path)
+    shown[f'{model}: {figure}'] = path
+  return page.Section(
+    title='What was learned', text='On held-out tunes, by step.', pictures=shown
+  )
+
+
+def _codec(evaluation: pathlib.Path) -> page.Section:
+  audio = evaluation / 'audio'
+  return page.Section(
+    title='The codec beside Opus',
+    text=_table(evaluation / 'codec.md'),
+    audio={path.stem: path for path in sorted(audio.glob('*.wav'))},
+    pictures={'Spectrograms': evaluation / 'codec.png'},
+  )
+
+
+def _table(path: pathlib.Path) -> str:
+  return path.read_text(encoding='utf-8')
