@@ -310,19 +310,16 @@ class Conformer(nn.Module):
     bias = None
     if self.config.position == 'relative':
       past, future = (
-        embedding.bias_matrix(
-          embedding.RelativeBias(
-            num_heads=self.config.num_heads,
-            num_buckets=self.config.num_buckets,
-            max_distance=self.config.max_distance,
-            param_dtype=self.config.types['param_dtype'],
-            name=f'{direction}_bias',
-          )(frames)
-        )
+        embedding.RelativeBias(
+          num_heads=self.config.num_heads,
+          num_buckets=self.config.num_buckets,
+          max_distance=self.config.max_distance,
+          param_dtype=self.config.types['param_dtype'],
+          name=f'{direction}_bias',
+        )(frames)
         for direction in ('past', 'future')
-      )  # [1, heads, query, key]
-      is_past = jnp.tril(jnp.ones((1, 1, frames, frames), bool))
-      bias = jnp.where(is_past, past, future.swapaxes(-1, -2))
+      )
+      bias = embedding.two_sided_bias_matrix(past=past, future=future)
     return attention.View(
       mask=frame_mask[:, None, None, :],
       bias=bias,

@@ -122,6 +122,16 @@ def bias_matrix(
   return tiled.reshape(1, heads, length, -1)[..., :length]
 
 
+def two_sided_bias_matrix(
+  *, past: Float[Array, 'heads length'], future: Float[Array, 'heads length']
+) -> Float[Array, '1 heads length length']:
+  """[query, key] from distances back (`past`, 0 included) and onward."""
+  length = past.shape[1]
+  onward = bias_matrix(future).swapaxes(-1, -2)
+  is_past = jnp.tril(jnp.ones((1, 1, length, length), bool))
+  return jnp.where(is_past, bias_matrix(past), onward)
+
+
 def bias_row(
   by_distance: Float[Array, 'heads capacity'], *, position: Int[Array, '']
 ) -> Float[Array, 'heads capacity']:

@@ -41,6 +41,7 @@ class GumbelQuantizerConfig:
     first_temperature: Of the softmax at the first step.
     last_temperature: Below which it does not fall.
     temperature_decay: Factor from one step to the next.
+    first_deviation: Of the logits at the start.
   """
 
   codebook_size: int
@@ -48,6 +49,7 @@ class GumbelQuantizerConfig:
   first_temperature: float = 2.0
   last_temperature: float = 0.5
   temperature_decay: float = 0.999995
+  first_deviation: float = 4.0
 
   def __post_init__(self):
     if self.codebook_size < 2:
@@ -111,7 +113,7 @@ class GumbelQuantizer(nn.Module):
       axes=(axes.CODEBOOK, axes.EMBED),
       # Ours, weights of variance 1: frames are told apart from the first step,
       # as by a random projection, and not by the noise alone.
-      kernel_scale=latents.shape[-1],
+      kernel_scale=config.first_deviation**2,
       use_bias=True,
       name='logits',
       dtype=dtype,
@@ -120,7 +122,7 @@ class GumbelQuantizer(nn.Module):
     codebook = parameters.param(
       self,
       'codebook',
-      nn.initializers.uniform(1.0),
+      nn.initializers.normal(1.0),
       (config.codebook_size, config.code_dim),
       self.param_dtype,
       axes=(axes.CODEBOOK, axes.EMBED),
@@ -160,7 +162,7 @@ def one_hot_choice(
   hard = jax.nn.one_hot(
     jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=logits.dtype
   )
-  return hard + soft - jax.lax.stop_gradient(soft)
+  return hard + (soft - jax.lax.stop_gradient(soft))
 
 
 def diversity_loss(mean_probabilities: Float[Array, ' codebook']) -> jax.Array:

@@ -29,10 +29,10 @@ from musiclm_jax.layers import convolve, dense, normalization
 
 _STRIDES = (2, 2)
 
-# About those of music at its usual loudness, the floor of the logarithm
-# included; what is left is for the norm after the convolutions.
-_LOG_MEL_MEAN = -4.0
-_LOG_MEL_DEVIATION = 3.0
+# About those of music at its usual loudness; the norm after the convolutions
+# sees to the rest.
+_LOG_MEL_MEAN = -4.6
+_LOG_MEL_DEVIATION = 2.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class Subsampling(nn.Module):
         **types,
       )(hidden)
       valid = valid[:, :: _STRIDES[0]]
-      hidden = jnp.where(valid[:, :, None, None], jax.nn.relu(hidden), 0)
+      hidden = jnp.where(valid[:, :, None, None], jax.nn.silu(hidden), 0)
     # [batch, frames, mels / 4, channels]
     frames = dense.DenseGeneral(
       features=(self.embed_dim,),

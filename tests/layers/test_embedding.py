@@ -79,3 +79,10 @@ def test_embedding_is_the_row_of_its_token():
   table = jnp.arange(15.0).reshape(5, 3)
   vectors = layer.apply({'params': {'table': table}}, jnp.asarray([[4, 0]]))
   np.testing.assert_array_equal(vectors, [[[12, 13, 14], [0, 1, 2]]])
+
+
+def test_two_sided_biases_are_looked_up_by_direction_and_distance():
+  past, future = jnp.array([[0.0, 1.0, 2.0]]), jnp.array([[9.0, 11.0, 12.0]])
+  got = embedding.two_sided_bias_matrix(past=past, future=future)
+  wanted = [[0, 11, 12], [1, 0, 11], [2, 1, 0]]
+  np.testing.assert_array_equal(got, np.asarray(wanted)[None, None])
