@@ -3,7 +3,8 @@
 
 `mel_distance`, `si_sdr`, `visqol`: one figure for a clip and its copy.
 `opus`: the baseline codec, its bytes counted. `alignment`: a delay taken out.
-`codec`: a codec beside Opus, level by level. `codebook_usage`: which codes occur.
+`codec`: a codec beside Opus, level by level. `codebook_usage`: which codes occur;
+`code_agreement`: and for which texts.
 `retrieval`, `zero_shot`: what finds what in a joint space; `mulan`: both,
 beside chance and untrained towers. `bootstrap`: intervals. `report`,
 `pictures`: the same as tables, JSON and spectrograms; `codec_report`,

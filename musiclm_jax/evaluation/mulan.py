@@ -10,23 +10,27 @@ are given to generate). MuLan (Huang et al., 2022), sections 4.2 and 4.3.
 Clips whose captions state the same facts are each other's right answers.
 Intervals are over tunes, with the clips that compete held fixed.
 
-Shapes: audio and texts [clips, embed], tags [tags, embed]; codes [points,
-levels].
+Shapes: audio and texts [clips, embed], tags [tags, embed].
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Hashable,
+  Mapping,
+  Sequence,
+)
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from musiclm_jax.evaluation import (
   bootstrap,
-  codebook_usage,
+  code_agreement,
   retrieval,
   zero_shot,
 )
@@ -161,17 +165,16 @@ class MulanReport:
     num_tunes: Of how many tunes.
     kinds: All kinds of captions together, then each.
     tags: By fact and system.
-    codebooks: Of each level, over the windows of the clips; empty without
-      codebooks.
-    num_points: Windows that the codebook figures are over.
+    levels: Of the codebooks, coarsest first; empty without codebooks.
+    num_windows: That the figures of the codebooks are over.
   """
 
   num_clips: int
   num_tunes: int
   kinds: tuple[KindFigures, ...]
   tags: tuple[TagFigures, ...]
-  codebooks: tuple[codebook_usage.CodebookFigures, ...]
-  num_points: int
+  levels: tuple[code_agreement.LevelFigures, ...]
+  num_windows: int
 
 
 def held_out_clip(
@@ -218,8 +221,7 @@ def evaluate(
   clips: Sequence[HeldOutClip],
   *,
   kinds: Sequence[CaptionKind],
-  codes: Int[np.ndarray, 'points levels'] | None = None,
-  codebook_size: int = 0,
+  codes: code_agreement.Codes | None = None,
 ) -> MulanReport:
   """Compares systems over the same clips.
 
@@ -227,8 +229,7 @@ def evaluate(
     systems: What is compared; rows as in `clips`.
     clips: What is known of them.
     kinds: Of their captions.
-    codes: Of the clips' windows, if there are codebooks.
-    codebook_size: Of each level.
+    codes: If there are codebooks.
   """
   tunes = [clip.tune for clip in clips]
   relevant = [
@@ -247,13 +248,8 @@ def evaluate(
       for name, places in zip(names, groups)
     ),
     tags=tuple(_tag_figures(systems, clips, tunes=tunes)),
-    codebooks=()
-    if codes is None
-    else tuple(
-      codebook_usage.measure(np.bincount(level, minlength=codebook_size))
-      for level in codes.T
-    ),
-    num_points=0 if codes is None else len(codes),
+    levels=() if codes is None else code_agreement.measure(codes),
+    num_windows=0 if codes is None else len(codes.windows),
   )
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from musiclm_jax.evaluation import mulan
+from musiclm_jax.evaluation import code_agreement, mulan
 from musiclm_jax.evaluation import report as reports
 
 NAME = 'mulan'  # Of both files.
@@ -54,10 +54,12 @@ def to_markdown(report: mulan.MulanReport, *, about: str) -> str:
       ' 0.5):',
       _tags_table(report.tags),
     ]
-  if report.codebooks:
+  if report.levels:
     parts += [
-      f'Codebooks, over {report.num_points} windows of these clips:',
-      reports.codebooks_table(report.codebooks),
+      f'Codebooks, over {report.num_windows} windows of these clips and over'
+      ' their captions; agreement: captions with the code of their clip, and'
+      ' with that of a clip at random:',
+      _levels_table(report.levels),
     ]
   return '\n\n'.join(parts) + '\n'
 
@@ -140,6 +142,33 @@ def _tags_table(tags: Sequence[mulan.TagFigures]) -> str:
         str(len(found.areas)),
         found.system,
         reports.show(found.mean_area),
+      ]
+    )
+  return reports.table(rows)
+
+
+def _levels_table(levels: Sequence[code_agreement.LevelFigures]) -> str:
+  rows = [
+    [
+      'level',
+      'codes used by music',
+      'perplexity',
+      'used by captions',
+      'perplexity',
+      'agreement ↑',
+      'at random',
+    ]
+  ]
+  for number, level in enumerate(levels, start=1):
+    rows.append(
+      [
+        str(number),
+        f'{level.music.used_share:.1%}',
+        f'{level.music.perplexity:.1f}',
+        f'{level.captions.used_share:.1%}',
+        f'{level.captions.perplexity:.1f}',
+        f'{level.agreement:.3f}',
+        f'{level.blind_agreement:.3f}',
       ]
     )
   return reports.table(rows)

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from musiclm_jax.evaluation import mulan
+from musiclm_jax.evaluation import code_agreement, mulan
 
 KINDS = (
   mulan.CaptionKind(name='sound', place=0, facts=('instruments', 'loud')),
@@ -55,10 +55,13 @@ def report():
   deaf = dataclasses.replace(
     PERFECT, name='untrained', audio=np.ones_like(PERFECT.audio)
   )
-  codes = np.array([[0, 1], [0, 2], [0, 1]])
-  return mulan.evaluate(
-    [PERFECT, deaf], CLIPS, kinds=KINDS, codes=codes, codebook_size=4
+  codes = code_agreement.Codes(
+    windows=np.array([[0, 1], [0, 2], [0, 1]]),
+    clips=np.zeros((NUM_CLIPS, 2), int),
+    texts=(np.zeros((NUM_CLIPS, 2), int),) * 2,
+    codebook_size=4,
   )
+  return mulan.evaluate([PERFECT, deaf], CLIPS, kinds=KINDS, codes=codes)
 
 
 def figures(report, kind, name, direction):
@@ -126,9 +129,11 @@ def test_tags_are_scored_by_their_texts(report):
   assert {found.fact for found in report.tags} == {'instruments'}
 
 
-def test_codes_in_use_are_counted_by_level(report):
-  assert [level.used_share for level in report.codebooks] == [0.25, 0.5]
-  assert report.num_points == 3
+def test_codes_are_measured_if_there_are_any(report):
+  assert [level.music.used_share for level in report.levels] == [0.25, 0.5]
+  assert report.num_windows == 3
+  without = mulan.evaluate([PERFECT], CLIPS, kinds=KINDS[:1])
+  assert (without.levels, without.num_windows) == ((), 0)
 
 
 def test_captions_without_facts_are_equal_by_their_text():

@@ -3,7 +3,7 @@
 
 import json
 
-from musiclm_jax.evaluation import mulan, mulan_report
+from musiclm_jax.evaluation import code_agreement, mulan, mulan_report
 from musiclm_jax.evaluation.bootstrap import Estimate
 from musiclm_jax.evaluation.codebook_usage import CodebookFigures
 
@@ -46,12 +46,21 @@ def make_report(*, names=('all', 'sound'), with_codes=True):
         areas={'harp': 0.9, 'oboe': 0.5},
       ),
     ),
-    codebooks=(
-      CodebookFigures(used_share=0.25, entropy_bits=3.0, perplexity=8.0),
+    levels=(
+      code_agreement.LevelFigures(
+        music=CodebookFigures(
+          used_share=0.25, entropy_bits=3.0, perplexity=8.0
+        ),
+        captions=CodebookFigures(
+          used_share=0.125, entropy_bits=2.0, perplexity=4.0
+        ),
+        agreement=0.5,
+        blind_agreement=0.125,
+      ),
     )
     if with_codes
     else (),
-    num_points=4200 if with_codes else 0,
+    num_windows=4200 if with_codes else 0,
   )
 
 
@@ -65,7 +74,8 @@ def test_every_figure_stands_beside_chance():
   assert any(line.startswith(row) for line in lines)
   assert '| sound | 1.50 | 0.050 | 0.400 [0.200, 0.800] |' in text
   assert '| instruments | 2 | trained | 0.700 [0.350, 1.400] |' in lines
-  assert 'over 4200 windows' in text and '| 1 | 25.0% | 3.00 | 8.0 |' in lines
+  assert 'over 4200 windows' in text
+  assert '| 1 | 25.0% | 8.0 | 12.5% | 4.0 | 0.500 | 0.125 |' in lines
 
 
 def test_towers_alone_have_no_table_of_codes_and_one_kind_no_table_of_kinds():

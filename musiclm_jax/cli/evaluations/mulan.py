@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> None:
 
   from musiclm_jax.conditioning import base, mulan
   from musiclm_jax.data import corpus as corpora
+  from musiclm_jax.evaluation import code_agreement, mulan_report
   from musiclm_jax.evaluation import mulan as evaluation
-  from musiclm_jax.evaluation import mulan_report
 
   space = mulan.load_space(options.model)
   untrained = _untrained(options.model)
@@ -73,18 +73,19 @@ def run(options: argparse.Namespace) -> None:
   known = [what for _, what in clips]
   audio = np.stack([base.mean_direction(clip) for clip in windows])
   trained = _system('trained', space, audio, known)
-  systems, codes = [trained], {}
+  systems, codes = [trained], None
   if isinstance(space, base.Conditioner):
     systems += through_codes(trained, space)
-    points = np.concatenate(windows)
-    codes = {
-      'codes': space.quantize(points)[:, 0],
-      'codebook_size': space.stream.codebook_size,
-    }
+    codes = code_agreement.Codes(
+      windows=space.quantize(np.concatenate(windows))[:, 0],
+      clips=space.quantize(trained.audio)[:, 0],
+      texts=tuple(space.quantize(texts)[:, 0] for texts in trained.texts),
+      codebook_size=space.stream.codebook_size,
+    )
   systems.append(
     _system('untrained', untrained, np.stack(untrained_audio), known)
   )
-  found = evaluation.evaluate(systems, known, kinds=kinds, **codes)
+  found = evaluation.evaluate(systems, known, kinds=kinds, codes=codes)
   about = (
     f'{options.model} on {options.corpus}, split'
     f' {" and ".join(options.split)}, clips of {options.seconds} s'

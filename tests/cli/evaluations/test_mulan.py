@@ -72,7 +72,7 @@ def test_spaces_and_codes_are_compared_over_the_clips_of_both_splits(
   assert '(5 left out: a caption or a fact is missing)' in text
   fields = json.loads((tmp_path / 'mulan.json').read_text())
   # Clips of 5 s have three windows of 3 s.
-  assert (fields['num_clips'], fields['num_points']) == (30, 90)
+  assert (fields['num_clips'], fields['num_windows']) == (30, 90)
   [kind] = fields['kinds']
   assert (kind['name'], kind['answers']) == ('first', 5)
   served = {
@@ -93,7 +93,7 @@ def test_towers_alone_are_compared_without_codes(prepared, tmp_path):
   toys.publish_towers(tmp_path / 'towers')
   run(tmp_path / 'towers', prepared, tmp_path, '--num_clips=6', '--tags=none')
   fields = json.loads((tmp_path / 'mulan.json').read_text())
-  assert fields['num_clips'] == 6 and not fields['codebooks']
+  assert fields['num_clips'] == 6 and not fields['levels']
   systems = {found['system'] for found in fields['kinds'][0]['retrieval']}
   assert systems == {'trained', 'untrained'}
 
