@@ -5,6 +5,7 @@
   musiclm benchmark lm --batch_size 1,8 --dtype bfloat16
   musiclm benchmark codec
   musiclm benchmark codec --only run
+  musiclm benchmark generate
 
 The limits are measured in the same run. Nothing else should run meanwhile.
 """
@@ -43,6 +44,18 @@ def main(argv: Sequence[str]) -> None:
   codec.add_argument('--num_runs', type=int, default=5, help='timed runs')
   codec.add_gin_flags()
   codec.set_defaults(run=benchmark_codec)
+  generate = kinds.add_parser('generate', help='make music, end to end')
+  generate.add_argument('--batch_size', type=int, default=1, help='pieces')
+  generate.add_argument('--seconds', type=int, default=10, help='of a piece')
+  generate.add_argument(
+    '--guidance',
+    type=lambda text: None if text == 'none' else float(text),
+    default=3.0,
+    help="scale of classifier-free guidance, or 'none'",
+  )
+  generate.add_argument('--num_runs', type=int, default=3, help='timed runs')
+  generate.add_gin_flags()
+  generate.set_defaults(run=benchmark_generate)
   options = parser.parse_args(argv)
   options.run(options)
 
@@ -72,6 +85,23 @@ def benchmark_codec(options: argparse.Namespace) -> None:
         num_runs=options.num_runs,
       )
     )
+
+
+def benchmark_generate(options: argparse.Namespace) -> None:
+  """`musiclm benchmark generate`; its own gin file by default."""
+  from musiclm_jax.benchmark import generate
+  from musiclm_jax.cli import setup
+
+  options.gin_file = options.gin_file or ['runs/benchmark_generate.gin']
+  pipeline = setup.configure(options, root=generate.Pipeline)()
+  for measured in generate.measure(
+    pipeline,
+    batch_size=options.batch_size,
+    audio_seconds=options.seconds,
+    guidance_scale=options.guidance,
+    num_runs=options.num_runs,
+  ):
+    _print(measured)
 
 
 def benchmark_lm(options: argparse.Namespace) -> None:
