@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -32,6 +32,7 @@ CAPTIONS = 'captions'
 _CACHED_CLIPS = 2**16
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
   """Texts to ids, on the host."""
 

@@ -13,17 +13,23 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import ad_checkpoint
 from jaxtyping import Float
 
 from musiclm_jax.array_types import Array, SampleMask, Waveform
 from musiclm_jax.audio import spectral
 from musiclm_jax.mulan import projection, spec_augment
 
+# What a backward pass may keep where it computes the rest again: small, and
+# dear to make.
+FEATURES = 'mulan_features'
 
+
+@runtime_checkable
 class BodyConfig(Protocol):
   """What a body's config offers: `resnet`, `vision_transformer`, or yours.
 
@@ -110,6 +116,7 @@ class AudioTower(nn.Module):
     )
     features = (features - config.mean) / config.scale
     features = jnp.where(frame_mask[:, :, None], features, 0)
+    features = ad_checkpoint.checkpoint_name(features, FEATURES)
     if draws is not None:
       features = spec_augment.hide(features, draws, config=config.augment)
     pooled = config.body.make(name='body')(

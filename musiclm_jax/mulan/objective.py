@@ -25,12 +25,18 @@ from musiclm_jax import batches
 from musiclm_jax.array_types import Array, Batch, PRNGKey, Variables
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
-from musiclm_jax.mulan import contrastive, model, parts, spec_augment
+from musiclm_jax.mulan import (
+  audio_tower,
+  contrastive,
+  model,
+  parts,
+  spec_augment,
+)
 
 _PREFIX = 'mulan/'
 _RECALL_AT = (1, 10)
 
-_KEYS = (
+BATCH_KEYS = (
   batches.WAVEFORM,
   batches.SAMPLE_MASK,
   batches.TEXT_TOKENS,
@@ -94,9 +100,9 @@ class MulanObjective:
     )
 
   def _check(self, batch: Batch) -> None:
-    if missing := [key for key in _KEYS if key not in batch]:
+    if missing := [key for key in BATCH_KEYS if key not in batch]:
       raise ValueError(
-        f'MuLan is trained on {list(_KEYS)} and the batch lacks {missing}; it'
+        f'MuLan is trained on {list(BATCH_KEYS)} and the batch lacks {missing}; it'
         f' has {sorted(batch)}. Read the corpus by data.pairs.PairBatches.'
       )
     samples = batch[batches.WAVEFORM].shape[1]
@@ -150,7 +156,12 @@ class MulanObjective:
       return module.apply(variables, *inputs, method=method, rngs=rngs)
 
     if self.tower_rows is not None:
-      embed = jax.checkpoint(embed)
+      embed = jax.checkpoint(
+        embed,
+        policy=jax.checkpoint_policies.save_only_these_names(
+          audio_tower.FEATURES
+        ),
+      )
     rows = (jnp.arange(len(arrays[0])), *map(jnp.asarray, arrays))
     return parts.map_parts(embed, rows, part_rows=self.tower_rows)
 

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from musiclm_jax import axes, metrics
 from musiclm_jax.array_types import Array, FrameMask
@@ -183,7 +183,9 @@ def _normed(
   )
 
 
-def _mask_of_steps(frame_mask: FrameMask, *, stride: int) -> FrameMask:
+def _mask_of_steps(
+  frame_mask: FrameMask, *, stride: int
+) -> Bool[Array, 'batch steps']:
   """True at steps of which a frame is valid."""
   batch, frames = frame_mask.shape
   padded = jnp.pad(frame_mask, ((0, 0), (0, -frames % stride)))
@@ -191,7 +193,8 @@ def _mask_of_steps(frame_mask: FrameMask, *, stride: int) -> FrameMask:
 
 
 def _masked_mean(
-  hidden: Float[Array, 'batch steps bins channels'], mask: FrameMask
+  hidden: Float[Array, 'batch steps bins channels'],
+  mask: Bool[Array, 'batch steps'],
 ) -> Float[Array, 'batch channels']:
   """Over bins and valid steps; 0 if there is none."""
   values = hidden.astype(metrics.accumulation_dtype(hidden.dtype))
