@@ -225,5 +225,4 @@ def _finish(
   )
   # Last: a corpus is finished when token_corpus.json is there.
   shards.write_json(directory / token_corpus.TOKENS_FILE, info.to_json())
-  logging.info('%s', info.summary())
   return info

@@ -6,7 +6,8 @@
 `codec`: a codec beside Opus, level by level. `codebook_usage`: which codes occur;
 `code_agreement`: and for which texts.
 `retrieval`, `zero_shot`: what finds what in a joint space; `mulan`: both,
-beside chance and untrained towers. `bootstrap`: intervals. `report`,
+beside chance and untrained towers. `ngram`: what codes cost without a model;
+`stages`: what they cost a stage. `bootstrap`: intervals. `report`,
 `pictures`: the same as tables, JSON and spectrograms; `codec_report`,
 `mulan_report`: those of one kind of model.
 """

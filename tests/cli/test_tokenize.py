@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from musiclm_jax.checkpoints import bundle
-from musiclm_jax.cli import data, flags, tokenize, train
+from musiclm_jax.cli import data, evaluate, flags, tokenize, train
 from musiclm_jax.data import token_corpus
 from musiclm_jax.training import metrics_writer
 from tests.data import toys
@@ -70,6 +70,14 @@ def train_stage(folder, stage, *, tokens=None, steps=6):
   )
 
 
+@pytest.fixture(scope='module')
+def trained(folder):
+  """The folder with a few steps of every stage in it."""
+  for stage in STAGES:
+    train_stage(folder, stage)
+  return folder
+
+
 def losses(model_dir: pathlib.Path, name='train/loss'):
   lines = metrics_writer.read(model_dir / 'metrics' / metrics_writer.FILE_NAME)
   return [line[name] for line in lines if name in line]
@@ -126,8 +134,9 @@ def test_what_cannot_be_asked_for_is_named(folder, tmp_path):
 
 @pytest.mark.slow
 def test_three_stages_are_trained_on_the_codes_and_on_no_others(
-  folder, tmp_path
+  trained, tmp_path
 ):
+  folder = trained
   fingerprints = {
     name: stream.fingerprint
     for name, stream in token_corpus.TokenCorpus(
@@ -140,7 +149,6 @@ def test_three_stages_are_trained_on_the_codes_and_on_no_others(
     'fine': ('acoustic',),
   }
   for stage in STAGES:
-    train_stage(folder, stage)
     model_dir = folder / f'{stage}_stage'
     published = bundle.load(model_dir, kind='stage')
     assert published.trained_on == {n: fingerprints[n] for n in read[stage]}
@@ -158,3 +166,24 @@ def test_three_stages_are_trained_on_the_codes_and_on_no_others(
     train_stage(folder, 'fine', tokens=tmp_path / 'tokens', steps=9)
   model = json.loads((folder / 'fine_stage' / bundle.MODEL_JSON).read_text())
   assert model['trained_on'] == {'acoustic': fingerprints['acoustic']}
+
+
+@pytest.mark.slow
+def test_trained_stages_are_measured_beside_n_grams(trained, tmp_path, capsys):
+  evaluate.main(
+    [
+      'stages',
+      f'--tokens={trained / "tokens"}',
+      f'--model={trained / "semantic_stage"},{trained / "fine_stage"}',
+      '--split=validation',
+      f'--output={tmp_path}',
+    ]
+  )
+  text = (tmp_path / 'stages.md').read_text()
+  assert text in capsys.readouterr().out
+  assert 'split validation: 4 clips of 4 tunes' in text
+  for row in ("Stage 'semantic'", "Stage 'fine'", '| 3 | ', '| 4 | ', '| all'):
+    assert row in text
+  fields = json.loads((tmp_path / 'stages.json').read_text())
+  # Windows of 2 s lie end to end in clips of 2.4, 2.9, 3.4 and 3.8 s.
+  assert fields['stages'][1]['num_codes'] == [10, 10, 10, 10]
