@@ -52,7 +52,9 @@ class Silence:
 
   def load(self, ref):
     return sources.Clip(
-      waveform=np.full(24000, 0.5, np.float32), sample_rate_hz=24000
+      waveform=np.full(24000, 0.5, np.float32),
+      sample_rate_hz=24000,
+      captions=('silence',),
     )
 
 
