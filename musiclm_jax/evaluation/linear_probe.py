@@ -5,7 +5,7 @@ Logistic regression over standardised features. How strong its penalty is, cross
 validation over groups of the training rows decides, for every kind of features
 by itself: a wide one is not held back by what suits a narrow one.
 
-Shapes: features [rows, dim].
+Shapes: features [rows, dim] to fit to, [asked, dim] to classify.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-Features = Float[np.ndarray, 'rows dim']
-
 # Inverse strengths of the penalty that are tried.
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _NUM_FOLDS = 4
@@ -25,11 +23,11 @@ _MAX_ITERATIONS = 500
 
 
 def predict(
-  train: Features,
+  train: Float[np.ndarray, 'rows dim'],
   labels: Sequence[str],
   *,
   groups: Sequence[Hashable],
-  test: Features,
+  test: Float[np.ndarray, 'asked dim'],
 ) -> list[str]:
   """The class of each test row, after fitting to the training rows.
 
