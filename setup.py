@@ -56,7 +56,7 @@ EXTRAS = {
     'tensorflow',
     'tensorflow-datasets',
   ],
-  'eval': ['visqol-python'],
+  'eval': ['scikit-learn', 'visqol-python'],
   'torch': ['torch'],
   'tpu': ['jax[tpu]'],
   'cuda12': ['jax[cuda12]'],
