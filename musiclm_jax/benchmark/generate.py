@@ -23,7 +23,8 @@ from musiclm_jax.benchmark import codec as codec_benchmark
 from musiclm_jax.benchmark import limits as limits_lib
 from musiclm_jax.codec.soundstream import SoundStreamConfig
 from musiclm_jax.inference import windows
-from musiclm_jax.inference.cascade import Cascade, Order, Section
+from musiclm_jax.inference.cascade import Cascade
+from musiclm_jax.inference.composition import Composition, Order, Section
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.inference.settings import SamplingConfig
 from musiclm_jax.layers.transformer import TransformerConfig
@@ -123,7 +124,7 @@ def measure(
   limits = limits_lib.measure(dtype=dtype)
   runs: list[dict[str, float]] = []
   for _ in range(1 + num_runs):
-    composition = cascade.compose(order)
+    composition = Composition(cascade, order)
     acoustic = np.concatenate([*composition.pieces()], axis=1)
     started = time.perf_counter()
     codec.decode(acoustic)

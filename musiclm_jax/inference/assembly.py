@@ -18,7 +18,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from musiclm_jax.checkpoints import bundle
+from musiclm_jax.checkpoints import bundle, config_json
+from musiclm_jax.inference.cascade import Cascade
+from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.streams import TokenStream, require_same_stream
 
 MUSIC_LM_JSON = 'music_lm.json'
@@ -63,28 +65,28 @@ class Assembly:
       ValueError: One is missing or of another kind, or a stage was trained on
         codes of another tokenizer: names both fingerprints and what to run.
     """
-    makers: dict[str, tuple[pathlib.Path, TokenStream]] = {}
+    made = {}
     for name, kind in TOKENIZERS.items():
       folder: pathlib.Path = getattr(self, name)
       stream = TokenStream.from_json(_model(folder, kind=kind)['stream_out'])
-      makers[stream.name] = folder, stream
+      made[stream.name] = folder, stream
+    decoders = {}
     for name, folder in self.stages.items():
-      for fields in _model(folder, kind='stage')['streams_in']:
-        wanted = TokenStream.from_json(fields)
-        if wanted.name not in makers:
-          raise ValueError(
-            f'Stage {name!r} in {folder} reads codes of {wanted.name!r}, but'
-            f' the tokenizers make {sorted(makers)}; give a stage that was'
-            ' trained on these.'
-          )
-        maker, made = makers[wanted.name]
-        require_same_stream(
-          wanted=wanted,
-          got=made,
-          remedy=f'Stage {name!r} in {folder} was trained on codes of another'
-          f' model than {maker}: give the model that it was trained on, or run'
-          f' `musiclm tokenize` with {maker} and train the stage again.',
+      model = _model(folder, kind='stage')
+      for fields in model['streams_in']:
+        _require_made(
+          TokenStream.from_json(fields),
+          made=made,
+          stage=f'{name!r} in {folder}',
         )
+      config = config_json.from_json(model['config'])
+      if config.spec.name != name:
+        raise ValueError(
+          f'The stage {name!r} is wanted, but {folder} holds'
+          f' {config.spec.name!r}.'
+        )
+      decoders[name] = StageDecoder(config=config, params=None)
+    Cascade(**decoders)  # Says by itself whether they fit to each other.
 
 
 def write(
@@ -175,6 +177,28 @@ def _of_json(fields: Any, *, path: pathlib.Path) -> Assembly:
     raise ValueError(
       f'{path} has no {error}; write it anew with `musiclm assemble`.'
     ) from error
+
+
+def _require_made(
+  wanted: TokenStream,
+  *,
+  made: Mapping[str, tuple[pathlib.Path, TokenStream]],
+  stage: str,
+) -> None:
+  """Raises unless what a stage reads is what a tokenizer makes."""
+  if wanted.name not in made:
+    raise ValueError(
+      f'Stage {stage} reads codes of {wanted.name!r}, but the tokenizers make'
+      f' {sorted(made)}; give a stage that was trained on these.'
+    )
+  folder, stream = made[wanted.name]
+  require_same_stream(
+    wanted=wanted,
+    got=stream,
+    remedy=f'Stage {stage} was trained on codes of another model than {folder}:'
+    ' give the model that it was trained on, or run `musiclm tokenize` with'
+    f' {folder} and train the stage again.',
+  )
 
 
 def _named(stages: Mapping[str, pathlib.Path]) -> dict[str, pathlib.Path]:

@@ -31,7 +31,13 @@ from musiclm_jax.codec.base import Codec, StreamingCodec, load_codec
 from musiclm_jax.conditioning.base import Conditioner, load_conditioner
 from musiclm_jax.inference import assembly as assemblies
 from musiclm_jax.inference import schedule
-from musiclm_jax.inference.cascade import Cascade, Order, Progress, Section
+from musiclm_jax.inference.cascade import Cascade
+from musiclm_jax.inference.composition import (
+  Composition,
+  Order,
+  Progress,
+  Section,
+)
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.inference.request import Request
 from musiclm_jax.inference.settings import SamplingConfig
@@ -200,7 +206,7 @@ class MusicLM:
     seconds = collections.Counter(prompt=time.perf_counter() - started)
     made: dict[int, tuple[Codes, Codes]] = {}
     for rows, order in self._orders(request, pieces):
-      composition = cascade.compose(order, progress=progress)
+      composition = Composition(cascade, order, progress=progress)
       acoustic = np.concatenate([*composition.pieces()], axis=1)
       num_frames = cascade.frames(cascade.semantic_stream, ticks=order.ticks)
       semantic = composition.semantic[:, :num_frames]
@@ -243,7 +249,9 @@ class MusicLM:
       )
     ((_, order),) = orders
     cascade = request.sampling.apply(self.cascade)
-    composition = cascade.compose(order, as_it_grows=True, progress=progress)
+    composition = Composition(
+      cascade, order, as_it_grows=True, progress=progress
+    )
     return _until(
       self.codec.decode_pieces(composition.pieces()),
       num_samples=request.num_samples_of_audio(self.sample_rate_hz),

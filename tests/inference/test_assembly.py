@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -84,7 +85,36 @@ def test_nothing_is_written_for_bundles_that_do_not_fit(copied, tmp_path):
     assembly.write(
       target, **folders, stages=stages | {'fine': tmp_path / 'none'}
     )
+  swapped = {
+    'semantic': stages['semantic'],
+    'coarse': stages['fine'],
+    'fine': stages['coarse'],
+  }
+  with pytest.raises(ValueError, match="'coarse' is wanted, but .*'fine'"):
+    assembly.write(target, **folders, stages=swapped)
   assert not target.exists()
+
+
+def test_stages_of_different_splits_are_refused(copied, tmp_path):
+  spec = toys.specs(
+    mulan=toys.MULAN,
+    semantic=toys.SEMANTIC,
+    acoustic=bundle.load(copied / 'codec').stream_out,
+  )[2]
+  fine = dataclasses.replace(
+    spec,
+    inputs=(dataclasses.replace(spec.inputs[0], count=3),),
+    output=dataclasses.replace(spec.output, first=3, count=2),
+  )
+  toys.publish_stage(tmp_path / 'fine', fine)
+  stages = {name: copied / 'stages' / name for name in assembly.STAGES}
+  with pytest.raises(ValueError, match='makes 2 levels.*from level 4'):
+    assembly.write(
+      tmp_path / 'out',
+      **{name: copied / name for name in assembly.TOKENIZERS},
+      stages=stages | {'fine': tmp_path / 'fine'},
+    )
+  assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(
