@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set, a codec, a conditioner and a stage of one's own, in one file.
+"""A data set, a codec, a tokenizer, a conditioner and a stage of one's own.
 
 Everything below is what a user would write, without editing the package: a toy
-of each kind is trained for ten steps from a corpus on disk (the conditioner has
-nothing to train), published and loaded.
+of each kind is trained for ten steps from a corpus on disk (the tokenizer and the
+conditioner have nothing to train), published and loaded.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from musiclm_jax.conditioning.base import Conditioner, load_conditioner
 from musiclm_jax.data import loader, sources, writer
 from musiclm_jax.layers.parameters import param
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
+from musiclm_jax.semantic.base import SemanticTokenizer, load_semantic
 from musiclm_jax.stages.layout import StageLayout
 from musiclm_jax.stages.spec import StageSpec, Take
 from musiclm_jax.streams import TokenStream
@@ -158,6 +159,35 @@ class RoundingObjective:
       weights=variables,
       stream_out=self.config.stream,
     )
+
+
+# A semantic tokenizer: a config, and what the rest of the package sees.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrossingsConfig:
+  """Few or many zero crossings in a tenth of a second."""
+
+  @property
+  def stream(self):
+    return TokenStream(
+      name='semantic', rate_hz=10, num_codebooks=1, codebook_size=2
+    )
+
+  def make_tokenizer(self, weights, *, stream):
+    return Crossings(weights['params']['threshold'], stream)
+
+
+class Crossings:
+  """A `SemanticTokenizer`."""
+
+  sample_rate_hz = RATE_HZ
+
+  def __init__(self, threshold, stream):
+    self.threshold, self.stream = threshold, stream
+
+  def encode(self, waveform, *, sample_rate_hz):
+    frames = np.atleast_2d(waveform).reshape(-1, 20, sample_rate_hz // 10)
+    crossings = (np.diff(np.sign(frames), axis=-1) != 0).sum(-1)
+    return (crossings > self.threshold).astype(np.int32)
 
 
 # A conditioner: a config, and what the rest of the package sees.
@@ -341,6 +371,26 @@ def test_toys_of_every_kind_are_trained_from_one_file(tmp_path):
   stage = bundle.load(tmp_path / 'stage', kind='stage')
   assert stage.trained_on == {'acoustic': codec.stream.fingerprint}
   assert stage.streams_in == (codec.stream,)
+
+
+def test_a_tokenizer_of_ones_own_is_loaded_by_its_config_alone(tmp_path):
+  config = CrossingsConfig()
+  fingerprint = bundle.publish(
+    tmp_path,
+    bundle.BundleContents(
+      kind='semantic',
+      config=config,
+      weights={'params': {'threshold': np.float32(100)}},  # 500 Hz.
+      stream_out=config.stream,
+    ),
+  )
+  loaded = load_semantic(tmp_path)
+  assert isinstance(loaded, SemanticTokenizer)
+  assert loaded.stream.fingerprint == fingerprint
+  clips = Beeps().clips()
+  low, high = (Beeps().load(clips[place]).waveform for place in (0, -1))
+  codes = loaded.encode(np.stack([low, high]), sample_rate_hz=RATE_HZ)
+  np.testing.assert_array_equal(codes, [[0] * 20, [1] * 20])
 
 
 def test_a_conditioner_of_ones_own_is_loaded_by_its_config_alone(tmp_path):

@@ -140,7 +140,10 @@ class Features:
       self._num_batches,
     )
     for rows in rich.progress.track(
-      batches, description='Listening', total=self._num_batches
+      batches,
+      description='Listening',
+      total=self._num_batches,
+      disable=jax.process_index() > 0,
     ):
       batch = self._partitioner.place_batch(
         rows, batch_size=self._crops.batch_size
