@@ -2,8 +2,12 @@
 """A MuLan of a few thousand parameters, and pairs that it can tell apart."""
 
 import dataclasses
+import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.core import meta
 
 from musiclm_jax.audio import spectral
 from musiclm_jax.mulan import (
@@ -24,6 +28,31 @@ MAX_TOKENS = 11
 WORDS = ('low', 'high', 'soft', 'loud', 'short', 'long', 'dark', 'bright')
 TEXTS = tuple(f'a {a} and {b} tone' for a in WORDS for b in WORDS if a != b)
 VOCABULARY = wordpiece.train(TEXTS, num_tokens=53)
+
+
+def vocabulary_of_bert_base():
+  """As many tokens as it has, and no more sense."""
+  words = (f'w{number}' for number in range(30522 - len(wordpiece.SPECIAL)))
+  return wordpiece.WordPiece(tokens=(*wordpiece.SPECIAL, *words))
+
+
+def fill(init, *arguments, seed=1, **options):
+  """Variables of the shapes that `init` makes, drawn without compiling it.
+
+  Norms too differ from what they begin as.
+  """
+  boxed = jax.eval_shape(init, jax.random.key(0), *arguments, **options)
+  draws = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    name = path[-1].key
+    values = 0.3 * draws.normal(size=leaf.shape)
+    first = {'scale': 1.0, 'temperature_logit': math.log(1 / 9)}.get(name, 0.0)
+    if not leaf.shape:
+      values = 0.0
+    return jnp.asarray(first + values, leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, meta.unbox(boxed))
 
 
 def text_encoder(**changes):
