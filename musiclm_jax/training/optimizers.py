@@ -8,7 +8,7 @@ was skipped makes no update, so it does not move the schedule.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -124,6 +124,39 @@ def adafactor(
     ),
     clip_norm,
   )
+
+
+def slowed(
+  optimizer: optax.GradientTransformation,
+  *,
+  parts: Sequence[str],
+  factor: float,
+) -> optax.GradientTransformation:
+  """Takes smaller steps with some parts of a model.
+
+  Adam undoes a factor on the gradient, so it is on the update.
+
+  Args:
+    optimizer: Makes the updates.
+    parts: Names at the top of the parameters.
+    factor: Of their updates.
+  """
+
+  def check(params: Any) -> optax.EmptyState:
+    if missing := sorted(set(parts) - set(params)):
+      raise ValueError(
+        f'{missing} are to learn slower, but the model has {sorted(params)}.'
+      )
+    return optax.EmptyState()
+
+  def slow(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    del params
+    return {
+      name: jax.tree.map(lambda u: u * factor, part) if name in parts else part
+      for name, part in updates.items()
+    }, state
+
+  return optax.chain(optimizer, optax.GradientTransformation(check, slow))
 
 
 def _clipped(

@@ -2,11 +2,13 @@
 """Hooks between steps: figures over unequal batches, audio, profiles."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from musiclm_jax import batches
 from musiclm_jax.checkpoints import bundle
+from musiclm_jax.metrics import Histogram
 from musiclm_jax.training import hooks, optimizers
 from musiclm_jax.training.metrics_writer import MetricsWriter
 from musiclm_jax.training.partitioning import Partitioner
@@ -170,3 +172,41 @@ def test_profile_ends_with_a_run_that_is_stopped(run, monkeypatch):
 def test_profile_of_the_step_that_compiles_is_an_error():
   with pytest.raises(ValueError, match='2 <= first_step'):
     hooks.Profile(first_step=1, last_step=3)
+
+
+class Counted(toys.Reconstruction):
+  """Counts which of three levels each valid sample has."""
+
+  def evaluate(self, variables, batch, key):
+    evaluation = super().evaluate(variables, batch, key)
+    levels = jnp.clip(batch[batches.WAVEFORM] * 2, -1, 1).astype('int32') + 1
+    histogram = Histogram.of(levels, batch[batches.SAMPLE_MASK], num_values=3)
+    return evaluation.replace(histograms={'toy/levels': histogram})
+
+
+def test_histograms_are_summed_over_batches_before_anything_is_made_of_them(
+  run,
+):
+  run.training = Training(
+    objective=Counted(), optimizer=optimizers.adam(learning_rate=0.1)
+  )
+  hooks.Evaluate(Finite(seed=1), every_steps=2)(run)
+  counts = np.zeros(3)
+  for position in range(3):
+    batch = Finite(seed=1).batch(position)
+    valid = batch[batches.WAVEFORM][batch[batches.SAMPLE_MASK]]
+    levels = np.clip(valid * 2, -1, 1).astype(int) + 1
+    counts += np.bincount(levels, minlength=3)
+  shares = counts / counts.sum()
+  entropy = -np.sum(shares * np.log(shares))
+  found = {
+    name: run.figures[f'evaluate/toy/levels/{name}']
+    for name in ('entropy', 'perplexity', 'largest_share')
+  }
+  wanted = {
+    'entropy': entropy,
+    'perplexity': np.exp(entropy),
+    'largest_share': shares.max(),
+  }
+  assert found == pytest.approx(wanted, rel=1e-5)
+  assert run.writer.figures == {4: run.figures}
