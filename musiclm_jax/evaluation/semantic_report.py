@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 
 from musiclm_jax.evaluation import report as reports
-from musiclm_jax.evaluation import semantic
+from musiclm_jax.evaluation import semantic, semantic_views
 
 NAME = 'semantic'  # Of both files.
 
@@ -57,9 +57,8 @@ def to_markdown(report: semantic.SemanticReport, *, about: str) -> str:
 
 
 def _probes_table(probes: Sequence[semantic.ProbeFigures]) -> str:
-  baselines = list(
-    dict.fromkeys(name for probe in probes for name in probe.gains)
-  )
+  views = {probe.view for probe in probes}
+  baselines = [name for name in semantic_views.BASELINES if name in views]
   rows = [
     ['task', 'from', 'accuracy ↑', *(f'gain over {b} ↑' for b in baselines)]
   ]
