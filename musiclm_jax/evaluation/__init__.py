@@ -6,8 +6,10 @@
 `codec`: a codec beside Opus, level by level. `codebook_usage`: which codes occur;
 `code_agreement`: and for which texts.
 `retrieval`, `zero_shot`: what finds what in a joint space; `mulan`: both,
-beside chance and untrained towers. `ngram`: what codes cost without a model;
+beside chance and untrained towers. `linear_probe`, `abx`: what features tell, and
+whether tunes are told apart by them; `semantic`, `semantic_views`: both, of
+tokens, beside log-mel and no training. `ngram`: what codes cost without a model;
 `stages`: what they cost a stage. `bootstrap`: intervals. `report`,
 `pictures`: the same as tables, JSON and spectrograms; `codec_report`,
-`mulan_report`: those of one kind of model.
+`mulan_report`, `semantic_report`: those of one kind of model.
 """
