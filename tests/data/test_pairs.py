@@ -140,7 +140,9 @@ def test_texts_for_a_vocabulary_are_all_of_a_split(folder):
     f'caption {n} {i}' for n in range(CLIPS) for i in range(n - 1)
   )
   assert len(pairs.corpus_texts(folder, split='train', mix={'tags': 1})) == 3
-  with pytest.raises(ValueError, match=r"has a text of the kinds.*\['lyrics'\]"):
+  with pytest.raises(
+    ValueError, match=r"has a text of the kinds.*\['lyrics'\]"
+  ):
     pairs.corpus_texts(folder, split='train', mix={'lyrics': 1})
 
 

@@ -87,3 +87,12 @@ def test_layer_is_centred_on_its_step():
   variables = layer.init(jax.random.key(0), inputs)
   heard = np.flatnonzero(np.asarray(layer.apply(variables, inputs))[0, :, 0])
   assert heard.tolist() == [13 - 6, 13 - 3, 13, 13 + 3, 13 + 6]
+
+
+def test_layer_without_a_bias_is_linear():
+  layer = convolve.Convolution(features=3, kernel_size=(5,), use_bias=False)
+  inputs = jax.random.normal(jax.random.key(0), (2, 11, 4))
+  variables = layer.init(jax.random.key(1), inputs)
+  assert 'bias' not in variables['params']
+  twice = layer.apply(variables, 2 * inputs)
+  np.testing.assert_allclose(twice, 2 * layer.apply(variables, inputs))

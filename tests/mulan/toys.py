@@ -45,7 +45,7 @@ def fill(init, *arguments, seed=1, **options):
   draws = np.random.default_rng(seed)
 
   def draw(path, leaf):
-    name = path[-1].key
+    name = getattr(path[-1], 'key', None)
     values = 0.3 * draws.normal(size=leaf.shape)
     first = {'scale': 1.0, 'temperature_logit': math.log(1 / 9)}.get(name, 0.0)
     if not leaf.shape:

@@ -60,6 +60,15 @@ def test_a_draw_has_its_size_every_split_and_no_unreadable_tune():
 
 
 @pytest.mark.usefixtures('small_corpus')
+def test_some_splits_alone_are_those_of_the_whole():
+  whole = tunebook.Tunebook(max_tunes=7).clips()
+  held_out = tunebook.Tunebook(max_tunes=7, splits=('validation', 'test'))
+  wanted = [clip for clip in whole if clip.split != 'train']
+  assert held_out.clips() == wanted
+  assert 0 < len(wanted) < len(whole)
+
+
+@pytest.mark.usefixtures('small_corpus')
 def test_it_loads_from_a_pickle_and_rejects_what_it_cannot_read():
   source = pickle.loads(pickle.dumps(tunebook.Tunebook(seed=3)))
   clips = {clip.id: clip for clip in source.clips()}
@@ -82,8 +91,9 @@ def test_what_nobody_can_play_is_counted(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-  'fields', [{'max_tunes': 2}, {'renderings_per_tune': 0}]
+  'fields',
+  [{'max_tunes': 2}, {'renderings_per_tune': 0}, {'splits': ('held-out',)}],
 )
-def test_what_cannot_be_drawn_is_an_error(fields: dict[str, int]):
+def test_what_cannot_be_drawn_is_an_error(fields: dict[str, object]):
   with pytest.raises(ValueError, match=next(iter(fields))):
     tunebook.Tunebook(**fields)
