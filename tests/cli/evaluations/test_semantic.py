@@ -113,7 +113,15 @@ def test_a_class_is_what_the_facts_say_and_none_where_they_do_not(
 
 
 @pytest.mark.slow
-def test_the_verb_writes_tables_and_figures(prepared, tmp_path, capsys):
+def test_the_verb_writes_tables_and_figures(
+  prepared, tmp_path, capsys, monkeypatch
+):
+  pairs = [
+    tuple(toy_tokenizer.music(2, seed=n, rate_hz=RATE_HZ) for _ in range(2))
+    for n in range(3)
+  ]
+  # To render takes reading thousands of tunes.
+  monkeypatch.setattr(semantic, 'rendered_covers', lambda num: [pairs] * num)
   toy_tokenizer.publish(tmp_path / 'model')
   evaluate.main(
     [
@@ -122,7 +130,7 @@ def test_the_verb_writes_tables_and_figures(prepared, tmp_path, capsys):
       f'--corpus={prepared}',
       f'--output={tmp_path / "out"}',
       f'--seconds={SECONDS}',
-      '--num_covers=12',
+      '--num_covers=2',
     ]
   )
   text = (tmp_path / 'out' / 'semantic.md').read_text()
@@ -132,4 +140,4 @@ def test_the_verb_writes_tables_and_figures(prepared, tmp_path, capsys):
   fields = json.loads((tmp_path / 'out' / 'semantic.json').read_text())
   assert fields['num_tunes'] == 4
   assert fields['num_frames'] == 4 * 2 * SECONDS * 25
-  assert fields['covers'][0]['score']['num_clips'] == 12
+  assert fields['covers'][0]['score']['num_clips'] == 6
