@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to describe audio frame by frame, for comparison with each other.
 
-Log-mel, the network with random weights, the trained network, and its tokens.
+Log-mel, the network with random weights, the trained network, and its tokens;
+as controls of these, tokens of the first two, made by the same k-means.
 
 Shapes: waveform [batch, samples], frames [batch, frames, dim] or, of tokens,
 [batch, frames].
@@ -11,15 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
 from jaxtyping import Float, Int
 
 from musiclm_jax.audio import resample, spectral
 from musiclm_jax.evaluation import abx
+from musiclm_jax.quantization import kmeans, standardization
+from musiclm_jax.quantization import streamed_kmeans as streamed
 from musiclm_jax.semantic import tokenizer, w2v_bert
 from musiclm_jax.semantic.tokenizer import SemanticTokenizer
 
@@ -30,6 +34,9 @@ TOKENS = 'tokens'
 
 # What the others are compared with.
 BASELINES = (LOG_MEL, UNTRAINED)
+
+# Of a pass of k-means, so that its table of distances stays small.
+_POINTS_AT_A_TIME = 8192
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,28 +56,107 @@ class View:
   distance: abx.FrameDistance
 
 
-def views(model: SemanticTokenizer, *, seed: int = 0) -> tuple[View, ...]:
-  """Log-mel, the network before training, after it, and its tokens."""
+def views(
+  model: SemanticTokenizer,
+  *,
+  waveforms: Callable[[], Iterable[np.ndarray]],
+  sample_rate_hz: int,
+  seed: int = 0,
+) -> tuple[View, ...]:
+  """Log-mel, the network before training and after it, and tokens of each.
 
-  def continuous(name: str, frames: Callable[..., np.ndarray]) -> View:
-    return View(
-      name=name,
-      frames=frames,
-      pool=lambda frames: frames.mean(axis=0),
-      distance=abx.cosine_distance,
-    )
-
-  return (
-    continuous(LOG_MEL, log_mel_of(model)),
-    continuous(UNTRAINED, untrained(model, seed=seed).features),
-    continuous(TRAINED, model.features),
-    View(
-      name=TOKENS,
-      frames=model.encode,
-      pool=functools.partial(_shares, size=model.stream.codebook_size),
-      distance=abx.token_distance,
-    ),
+  Args:
+    model: A fitted tokenizer.
+    waveforms: Gives crops of training pieces, [samples], that the controls are
+      fitted to; called once for each.
+    sample_rate_hz: Of these.
+    seed: Of the random weights and of the controls' centroids.
+  """
+  baselines = (
+    _continuous(LOG_MEL, log_mel_of(model)),
+    _continuous(UNTRAINED, untrained(model, seed=seed).features),
   )
+  size = model.stream.codebook_size
+  controls = (
+    _discrete(
+      f'{TOKENS} of {view.name}',
+      clustered(
+        view.frames,
+        waveforms=waveforms,
+        sample_rate_hz=sample_rate_hz,
+        num_clusters=size,
+        seed=seed,
+      ),
+      size=size,
+    )
+    for view in baselines
+  )
+  return (
+    *baselines,
+    _continuous(TRAINED, model.features),
+    *controls,
+    _discrete(TOKENS, model.encode, size=size),
+  )
+
+
+def _continuous(name: str, frames: Callable[..., np.ndarray]) -> View:
+  return View(
+    name=name,
+    frames=frames,
+    pool=lambda frames: frames.mean(axis=0),
+    distance=abx.cosine_distance,
+  )
+
+
+def _discrete(
+  name: str, frames: Callable[..., np.ndarray], *, size: int
+) -> View:
+  return View(
+    name=name,
+    frames=frames,
+    pool=functools.partial(_shares, size=size),
+    distance=abx.token_distance,
+  )
+
+
+def clustered(
+  frames: Callable[..., np.ndarray],
+  *,
+  waveforms: Callable[[], Iterable[np.ndarray]],
+  sample_rate_hz: int,
+  num_clusters: int,
+  seed: int,
+) -> Callable[..., np.ndarray]:
+  """Tokens of any frames: scaled, then k-means over those of `waveforms`."""
+  points = np.concatenate(
+    [frames(row[None], sample_rate_hz=sample_rate_hz)[0] for row in waveforms()]
+  )
+  points = jnp.asarray(points, jnp.float32)
+  scaler = standardization.Moments.of(
+    points, mask=jnp.ones(len(points), bool)
+  ).scaler()
+  blocks = [
+    streamed.Block(part, jnp.ones(len(part), bool))
+    for part in jnp.array_split(
+      scaler(points), -(-len(points) // _POINTS_AT_A_TIME)
+    )
+  ]
+  sample_key, start_key = jax.random.split(jax.random.key(seed))
+  start = streamed.Start(num_clusters=num_clusters)
+  sampler = streamed.Sampler(num_points=start.num_points, key=sample_key)
+  for block in blocks:
+    sampler.add(block)
+  first = start.centroids(sampler.sample, key=start_key)
+  centroids = streamed.Lloyd().fit(lambda: blocks, start=first).centroids
+  nearest = jax.jit(lambda rows: kmeans.nearest(scaler(rows), centroids)[0])
+
+  def tokens(
+    waveform: Float[np.ndarray, 'batch samples'], *, sample_rate_hz: int
+  ) -> Int[np.ndarray, 'batch frames']:
+    found = frames(waveform, sample_rate_hz=sample_rate_hz)
+    return np.stack([np.asarray(nearest(row)) for row in found])
+
+  return tokens
 
 
 def log_mel_of(model: SemanticTokenizer) -> Callable[..., np.ndarray]:

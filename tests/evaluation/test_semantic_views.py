@@ -15,7 +15,11 @@ def frames_of():
   waveform = music(1.2)[None]
   return {
     view.name: (view, view.frames(waveform, sample_rate_hz=RATE_HZ)[0])
-    for view in semantic_views.views(toy_tokenizer.make())
+    for view in semantic_views.views(
+      toy_tokenizer.make(),
+      waveforms=lambda: [music(1.2, seed=seed) for seed in range(5)],
+      sample_rate_hz=RATE_HZ,
+    )
   }
 
 
@@ -25,6 +29,8 @@ def test_every_view_has_the_frame_rate_of_the_tokens(frames_of):
     'log-mel': (NUM_FRAMES, 20),
     'untrained network': (NUM_FRAMES, 14),
     'trained network': (NUM_FRAMES, 14),
+    'tokens of log-mel': (NUM_FRAMES,),
+    'tokens of untrained network': (NUM_FRAMES,),
     'tokens': (NUM_FRAMES,),
   }
 
@@ -53,3 +59,19 @@ def test_log_mel_of_another_rate_has_the_same_frames():
   there = frames(high, sample_rate_hz=2 * RATE_HZ)
   assert here.shape == there.shape
   assert np.median(np.abs(here - there)) < 0.1
+
+
+def test_tokens_of_any_frames_tell_apart_what_the_frames_do():
+  levels = np.array([0.0, 5.0, 9.0])
+  waveforms = [np.repeat(levels[order], 7) for order in ([0, 1, 2], [2, 0, 1])]
+  tokens = semantic_views.clustered(
+    lambda waveform, sample_rate_hz: waveform[..., None],
+    waveforms=lambda: waveforms,
+    sample_rate_hz=1,
+    num_clusters=3,
+    seed=0,
+  )
+  first, second = tokens(np.stack(waveforms), sample_rate_hz=1)
+  assert len(set(first)) == 3
+  np.testing.assert_array_equal(first[:7], second[7:14])
+  np.testing.assert_array_equal(first[14:], second[:7])

@@ -8,8 +8,8 @@ Fits linear probes (instrument family, meter, mode) to crops of the training
 split and asks them about the other splits, or about those of --held_out, a
 corpus of the same data set. Then renders tunes of the other splits twice, by
 two instruments at two tempos, and asks whether they are recognised. Compares
-log-mel, the network untrained and trained, and its tokens. Writes semantic.md
-(tables) and semantic.json (every figure); prints the tables.
+log-mel, the network untrained and trained, and tokens of each. Writes
+semantic.md (tables) and semantic.json (every figure); prints the tables.
 """
 
 from __future__ import annotations
@@ -73,7 +73,15 @@ def run(options: argparse.Namespace) -> None:
     for clip in others.clips(split)
   ]
   found = evaluation.evaluate(
-    semantic_views.views(model),
+    semantic_views.views(
+      model,
+      waveforms=lambda: (
+        crop.waveform
+        for clip in corpus.clips('train')
+        for crop in crops_of(corpus, clip, is_held_out=False, options=options)
+      ),
+      sample_rate_hz=corpus.sample_rate_hz,
+    ),
     crops=itertools.chain.from_iterable(
       crops_of(source, clip, is_held_out=is_held_out, options=options)
       for source, clip, is_held_out in rich.progress.track(
