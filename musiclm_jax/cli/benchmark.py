@@ -5,6 +5,7 @@
   musiclm benchmark lm --batch_size 1,8 --dtype bfloat16
   musiclm benchmark codec
   musiclm benchmark codec --only run
+  musiclm benchmark semantic
   musiclm benchmark generate
 
 The limits are measured in the same run. Nothing else should run meanwhile.
@@ -44,6 +45,17 @@ def main(argv: Sequence[str]) -> None:
   codec.add_argument('--num_runs', type=int, default=5, help='timed runs')
   codec.add_gin_flags()
   codec.set_defaults(run=benchmark_codec)
+  semantic = kinds.add_parser('semantic', help='train w2v-BERT, make codes')
+  semantic.add_argument('--only', choices=('encode', 'train'))
+  semantic.add_argument('--batch_size', type=int, default=4)
+  semantic.add_argument('--seconds', type=int, default=30, help='of a waveform')
+  semantic.add_argument('--train_seconds', type=int, default=10)
+  semantic.add_argument(
+    '--num_mlm_blocks', type=int, help='that the codes need; all if left out'
+  )
+  semantic.add_argument('--num_runs', type=int, default=5, help='timed runs')
+  semantic.add_gin_flags()
+  semantic.set_defaults(run=benchmark_semantic)
   generate = kinds.add_parser('generate', help='make music, end to end')
   generate.add_argument('--batch_size', type=int, default=1, help='pieces')
   generate.add_argument('--seconds', type=int, default=10, help='of a piece')
@@ -83,6 +95,35 @@ def benchmark_codec(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         seconds=options.train_seconds,
         num_runs=options.num_runs,
+      )
+    )
+
+
+def benchmark_semantic(options: argparse.Namespace) -> None:
+  """`musiclm benchmark semantic`; its own gin file by default."""
+  from musiclm_jax.benchmark import semantic
+  from musiclm_jax.cli import setup
+  from musiclm_jax.semantic.objective import W2vBertObjective
+
+  options.gin_file = options.gin_file or ['runs/benchmark_semantic.gin']
+  objective = setup.configure(options, root=W2vBertObjective)()
+  sizes = {'batch_size': options.batch_size, 'num_runs': options.num_runs}
+  num_mlm_blocks = options.num_mlm_blocks
+  if num_mlm_blocks is None:
+    num_mlm_blocks = objective.model.num_mlm_blocks
+  if options.only != 'train':
+    _print(
+      semantic.measure_encoding(
+        objective,
+        num_mlm_blocks=num_mlm_blocks,
+        seconds=options.seconds,
+        **sizes,
+      )
+    )
+  if options.only != 'encode':
+    _print(
+      semantic.measure_training(
+        objective, seconds=options.train_seconds, **sizes
       )
     )
 

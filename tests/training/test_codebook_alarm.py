@@ -1,28 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
-import types
+import pathlib
 
 import pytest
 
+from musiclm_jax.training import optimizers
 from musiclm_jax.training.codebook_alarm import CodebookAlarm
-from musiclm_jax.training.hooks import Hook
+from musiclm_jax.training.hooks import Hook, Run
+from musiclm_jax.training.metrics_writer import MetricsWriter
+from musiclm_jax.training.partitioning import Partitioner
+from musiclm_jax.training.state import first_state
+from musiclm_jax.training.step import Training
+from tests.training import toys
 
 FIGURE = 'evaluate/toy/perplexity'
 
 
-class Run:
-  """What the alarm sees of a run."""
+class Recorder(MetricsWriter):
+  """A writer that remembers instead."""
 
   def __init__(self):
-    self.step = 0
-    self.figures = {}
     self.written = []
-    self.writer = types.SimpleNamespace(
-      scalars=lambda step, figures: self.written.append((step, figures))
-    )
 
-  def every(self, steps):
-    return self.step % steps == 0
+  def scalars(self, step, figures):
+    self.written.append((step, figures))
+
+
+def new_run():
+  """A run of which the alarm sees its steps and figures alone."""
+  return Run(
+    model_dir=pathlib.Path(),
+    training=Training(
+      objective=toys.Regression(),
+      optimizer=optimizers.adam(learning_rate=0.1),
+    ),
+    partitioner=Partitioner(data=1),
+    writer=Recorder(),
+    gin_config=str,
+    num_steps=1000,
+    step=0,
+    state=first_state(
+      0, params={}, collections={}, opt_state=(), averaged=None
+    ),
+  )
 
 
 def watch(perplexities, **settings):
@@ -32,13 +52,15 @@ def watch(perplexities, **settings):
     figure=FIGURE, min_perplexity=8.0, every_steps=10, **settings
   )
   assert isinstance(alarm, Hook)
-  run = Run()
+  run = new_run()
   for perplexity in perplexities:
     run.step += 10
     assert alarm.due(run)
     run.figures = {FIGURE: perplexity}
     alarm(run)
-  return [figures['health/codebook_collapsed'] for _, figures in run.written]
+  return [
+    figures['health/codebook_collapsed'] for _, figures in run.writer.written
+  ]
 
 
 def test_it_waits_for_several_low_evaluations_in_a_row(caplog):
@@ -61,17 +83,17 @@ def test_what_is_no_number_is_low():
 
 
 def test_it_comes_with_the_evaluations_only():
-  alarm = CodebookAlarm(figure=FIGURE, min_perplexity=8, every_steps=10)
-  run = Run()
+  alarm = CodebookAlarm(figure=FIGURE, min_perplexity=8.0, every_steps=10)
+  run = new_run()
   run.step = 7
   assert not alarm.due(run)
 
 
 def test_a_figure_that_nobody_made_is_an_error():
   alarm = CodebookAlarm(
-    figure='evaluate/other', min_perplexity=8, every_steps=1
+    figure='evaluate/other', min_perplexity=8.0, every_steps=1
   )
-  run = Run()
+  run = new_run()
   run.figures = {FIGURE: 3.0}
   with pytest.raises(ValueError, match="no figure 'evaluate/other' .* after"):
     alarm(run)

@@ -106,6 +106,25 @@ def test_clip_norm_of_nought_is_an_error():
     optimizers.adafactor(learning_rate=1.0, clip_norm=0.0)
 
 
+def test_parts_of_a_model_may_learn_slower():
+  params = {'fast': {'a': jnp.ones(2)}, 'slow': {'b': jnp.ones(3)}}
+  gradients = jax.tree.map(lambda p: 3 * p, params)
+  plain = optimizers.adam(learning_rate=0.1)
+  slowed = optimizers.slowed(plain, parts=('slow',), factor=0.25)
+  (wanted,) = updates(plain, params, [gradients])
+  (got,) = updates(slowed, params, [gradients])
+  np.testing.assert_array_equal(got['fast']['a'], wanted['fast']['a'])
+  np.testing.assert_allclose(got['slow']['b'], 0.25 * wanted['slow']['b'])
+
+
+def test_a_part_that_the_model_has_not_is_an_error():
+  slowed = optimizers.slowed(
+    optimizers.adam(learning_rate=0.1), parts=('slow', 'odd'), factor=0.5
+  )
+  with pytest.raises(ValueError, match=r"\['odd'\] are to learn slower"):
+    slowed.init({'fast': jnp.ones(2), 'slow': jnp.ones(3)})
+
+
 def test_adafactor_keeps_rows_and_columns_of_large_matrices_only():
   optimizer = optimizers.adafactor(learning_rate=0.1)
   params = {'large': jnp.ones((128, 256)), 'small': jnp.ones((3, 5))}
