@@ -5,6 +5,7 @@ music_lm     PROMPTS → WAVEFORM: six bundles as one object
 assembly     which six bundles those are, checked to fit
 request      what is asked for, checked
 schedule     prompts over time
+prompting    PROMPTS → EMBEDDINGS OVER TIME
 settings     how each stage draws
 composition  CONDITION CODES → ACOUSTIC CODES, over pieces of any length
 cascade      three stages that fit together

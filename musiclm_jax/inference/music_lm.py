@@ -30,7 +30,7 @@ from musiclm_jax.checkpoints import bundle
 from musiclm_jax.codec.base import Codec, StreamingCodec, load_codec
 from musiclm_jax.conditioning.base import Conditioner, load_conditioner
 from musiclm_jax.inference import assembly as assemblies
-from musiclm_jax.inference import schedule
+from musiclm_jax.inference import prompting, schedule
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.composition import (
   Composition,
@@ -201,7 +201,9 @@ class MusicLM:
   ) -> Music:
     """Makes music, and says how."""
     started = time.perf_counter()
-    pieces = self._pieces(request)
+    pieces = prompting.pieces(
+      request, conditioner=self.conditioner, ticks_of=self.cascade.ticks
+    )
     cascade = request.sampling.apply(self.cascade)
     seconds = collections.Counter(prompt=time.perf_counter() - started)
     made: dict[int, tuple[Codes, Codes]] = {}
@@ -241,7 +243,12 @@ class MusicLM:
         f'The codec, a {type(self.codec).__name__}, cannot decode piece by'
         ' piece; ask for the whole.'
       )
-    orders = self._orders(request, self._pieces(request))
+    orders = self._orders(
+      request,
+      prompting.pieces(
+        request, conditioner=self.conditioner, ticks_of=self.cascade.ticks
+      ),
+    )
     if len(orders) > 1:
       raise ValueError(
         'The prompts change at different times, and only pieces that change'
@@ -263,56 +270,32 @@ class MusicLM:
     The cosine of both embeddings, in [-1, 1]; of a piece with several sections
     the mean over time.
     """
-    found = []
-    for waveform, sections in zip(music.waveform, music.sections):
-      starts = [self._samples(tick) for tick in sections]
-      parts = np.split(waveform, starts[1:])
-      cosines = [
-        self.conditioner.embed_audio(
-          part[None], sample_rate_hz=music.sample_rate_hz
-        )[0]
-        @ embedding
-        for part, embedding in zip(parts, sections.values())
+    length = music.waveform.shape[1]
+    found = np.zeros(len(music.waveform), np.float32)
+    for starts, rows in prompting.together(music.sections).items():
+      cuts = [
+        int(start * self.cascade.tick_seconds * music.sample_rate_hz)
+        for start in starts[1:]
       ]
-      found.append(np.average(cosines, weights=[len(part) for part in parts]))
-    return np.asarray(found, np.float32)
-
-  def _samples(self, tick: int) -> int:
-    return int(tick * self.cascade.tick_seconds * self.sample_rate_hz)
-
-  def _pieces(self, request: Request) -> list[_Piece]:
-    """What each row is to sound like."""
-    ticks = self.cascade.ticks(request.seconds)
-    pieces = []
-    if request.prompts is not None:
-      for prompt in request.prompts:
-        embeddings = self.conditioner.embed_text(prompt.texts)
-        starts = map(self.cascade.ticks, prompt.starts_seconds)
-        # Of two that begin within one tick, the later.
-        sections = dict(zip(starts, embeddings))
-        sections = {k: sections[k] for k in sections if k < ticks}
-        pieces.append(_Piece(label=prompt.label, sections=sections))
-    else:
-      heard, label = request.prompt_audio, 'audio'
-      if heard is None:
-        heard, label = request.continue_from[None], 'continuation'
-      embeddings = self.conditioner.embed_audio(
-        heard, sample_rate_hz=request.sample_rate_hz
-      )
-      pieces = [_Piece(label=label, sections={0: row}) for row in embeddings]
-    return [piece for piece in pieces for _ in range(request.num_samples)]
+      parts = np.split(music.waveform[rows], cuts, axis=1)
+      for start, part in zip(starts, parts):
+        heard = self.conditioner.embed_audio(
+          part, sample_rate_hz=music.sample_rate_hz
+        )
+        wanted = np.stack([music.sections[row][start] for row in rows])
+        cosine = np.sum(heard * wanted, axis=-1)
+        found[rows] += cosine * part.shape[1] / length
+    return found
 
   def _orders(
-    self, request: Request, pieces: Sequence[_Piece]
+    self, request: Request, pieces: Sequence[prompting.Piece]
   ) -> list[tuple[list[int], Order]]:
     """Rows that change together, and what is to be made of them."""
     ticks = self.cascade.ticks(request.seconds)
     given = self._given(request, ticks=ticks)
-    groups = collections.defaultdict(list)
-    for row, piece in enumerate(pieces):
-      groups[tuple(piece.sections)].append(row)
     seeds, name = request.seeds(), self.conditioner.stream.name
     orders = []
+    groups = prompting.together([piece.sections for piece in pieces])
     for starts, rows in groups.items():
       embeddings = {
         start: np.stack([pieces[row].sections[start] for row in rows])
@@ -367,14 +350,6 @@ class MusicLM:
         ' ask for more, and give at least one frame.'
       )
     return {kind: c[:, : known * per_tick[kind]] for kind, c in codes.items()}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Piece:
-  """One row: its prompt in words, and embeddings by the tick they hold from."""
-
-  label: str
-  sections: Mapping[int, np.ndarray]
 
 
 def _until(
