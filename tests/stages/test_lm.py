@@ -92,7 +92,8 @@ def test_paper_size_has_the_parameters_of_the_paper(stage, vocabulary, total):
 
 
 @pytest.mark.parametrize(
-  'size, millions', [('tiny', 4.2), ('small', 24.4), ('base', 105.4)]
+  'size, millions',
+  [('tiny', 4.2), ('mini', 11.6), ('small', 24.4), ('base', 105.4)],
 )
 def test_smaller_sizes_have_about_the_parameters_they_state(size, millions):
   found = counts(size_config(size, 'semantic'))
