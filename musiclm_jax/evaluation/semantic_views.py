@@ -15,14 +15,13 @@ import functools
 from collections.abc import Callable, Iterable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
 from jaxtyping import Float, Int
 
 from musiclm_jax.audio import resample, spectral
 from musiclm_jax.evaluation import abx
-from musiclm_jax.quantization import kmeans, standardization
+from musiclm_jax.quantization import kmeans, scaled_kmeans
 from musiclm_jax.quantization import streamed_kmeans as streamed
 from musiclm_jax.semantic import tokenizer, w2v_bert
 from musiclm_jax.semantic.tokenizer import SemanticTokenizer
@@ -131,24 +130,21 @@ def clustered(
   points = np.concatenate(
     [frames(row[None], sample_rate_hz=sample_rate_hz)[0] for row in waveforms()]
   )
-  points = jnp.asarray(points, jnp.float32)
-  scaler = standardization.Moments.of(
-    points, mask=jnp.ones(len(points), bool)
-  ).scaler()
   blocks = [
-    streamed.Block(part, jnp.ones(len(part), bool))
-    for part in jnp.array_split(
-      scaler(points), -(-len(points) // _POINTS_AT_A_TIME)
+    streamed.Block(part, np.ones(len(part), bool))
+    for part in np.array_split(
+      points.astype(np.float32), -(-len(points) // _POINTS_AT_A_TIME)
     )
   ]
-  sample_key, start_key = jax.random.split(jax.random.key(seed))
-  start = streamed.Start(num_clusters=num_clusters)
-  sampler = streamed.Sampler(num_points=start.num_points, key=sample_key)
-  for block in blocks:
-    sampler.add(block)
-  first = start.centroids(sampler.sample, key=start_key)
-  centroids = streamed.Lloyd().fit(lambda: blocks, start=first).centroids
-  nearest = jax.jit(lambda rows: kmeans.nearest(scaler(rows), centroids)[0])
+  scaler, clusters = scaled_kmeans.fit(
+    lambda: blocks,
+    start=streamed.Start(num_clusters=num_clusters),
+    clustering=streamed.Lloyd(),
+    key=jax.random.key(seed),
+  )
+  nearest = jax.jit(
+    lambda rows: kmeans.nearest(scaler(rows), clusters.centroids)[0]
+  )
 
   def tokens(
     waveform: Float[np.ndarray, 'batch samples'], *, sample_rate_hz: int

@@ -23,13 +23,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 import rich.progress
-from absl import logging
 
 from musiclm_jax import batches as batches_lib
 from musiclm_jax.checkpoints import bundle
-from musiclm_jax.quantization import kmeans, standardization
+from musiclm_jax.quantization import scaled_kmeans
 from musiclm_jax.quantization import streamed_kmeans as streamed
 from musiclm_jax.semantic import base, tokenizer
 from musiclm_jax.training.partitioning import Partitioner
@@ -88,8 +86,8 @@ def fit(
     num_batches=num_batches,
     partitioner=partitioner or Partitioner(),
   )
-  scaler, clusters = cluster(
-    features, start=start, clustering=clustering, seed=seed
+  scaler, clusters = scaled_kmeans.fit(
+    features, start=start, clustering=clustering, key=jax.random.key(seed)
   )
   return bundle.publish(
     model_dir,
@@ -153,50 +151,6 @@ class Features:
       yield block
 
 
-def cluster(
-  features: Callable[[], Iterator[streamed.Block]],
-  *,
-  start: streamed.Start,
-  clustering: streamed.Lloyd | streamed.MiniBatch,
-  seed: int,
-) -> tuple[standardization.Scaler, kmeans.Clusters]:
-  """Scaler and clusters of blocks of features, from a first pass to the last.
-
-  Args:
-    features: Gives the same blocks in every pass.
-    start: How many centroids, and where they begin.
-    clustering: How they move.
-    seed: Of the sample that centroids begin with.
-  """
-  sample_key, start_key = jax.random.split(jax.random.key(seed))
-  sampler = streamed.Sampler(num_points=start.num_points, key=sample_key)
-  moments, kept = None, []
-  for block in features():
-    found = standardization.Moments.of(block.points, mask=block.mask)
-    moments = found if moments is None else moments + found
-    sampler.add(block)
-    if clustering.keeps_blocks:
-      kept.append(block)
-  sample = sampler.sample
-  scaler = moments.scaler()
-
-  def scaled(block: streamed.Block) -> streamed.Block:
-    return block.replace(points=_scale(scaler, block.points))
-
-  # In place of the blocks, one by one: they may fill the memory.
-  for number, block in enumerate(kept):
-    kept[number] = scaled(block)
-
-  def blocks() -> Iterator[streamed.Block]:
-    return iter(kept) if kept else map(scaled, features())
-
-  clusters = clustering.fit(
-    blocks, start=start.centroids(scaled(sample), key=start_key)
-  )
-  _log(moments, clusters)
-  return scaler, clusters
-
-
 def _block(
   config: tokenizer.SemanticTokenizerConfig,
   params: Any,
@@ -210,24 +164,4 @@ def _block(
   mask = config.model.frame_mask(sample_mask)
   return streamed.Block(
     points=features.reshape(-1, features.shape[-1]), mask=mask.reshape(-1)
-  )
-
-
-@jax.jit
-def _scale(scaler: standardization.Scaler, points: jax.Array) -> jax.Array:
-  return scaler(points)
-
-
-def _log(moments: standardization.Moments, clusters: kmeans.Clusters) -> None:
-  counts = np.asarray(clusters.counts)
-  share = float(clusters.inertia) / (moments.count * moments.mean.size)
-  logging.info(
-    '%d points in %d clusters of %d to %d points, %d empty; left of the'
-    ' variance: %.4f.',
-    moments.count,
-    counts.size,
-    counts.min(),
-    counts.max(),
-    np.count_nonzero(counts == 0),
-    share,
   )

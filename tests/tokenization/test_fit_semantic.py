@@ -7,7 +7,8 @@ import pytest
 
 from musiclm_jax import batches as batch_keys
 from musiclm_jax.checkpoints import bundle
-from musiclm_jax.quantization.streamed_kmeans import Lloyd, MiniBatch, Start
+from musiclm_jax.quantization import scaled_kmeans
+from musiclm_jax.quantization.streamed_kmeans import Lloyd, Start
 from musiclm_jax.semantic import tokenizer
 from musiclm_jax.tokenization import fit_semantic
 from musiclm_jax.training.partitioning import Partitioner
@@ -108,31 +109,14 @@ def test_padding_is_no_point_and_the_blocks_of_every_pass_are_alike():
   assert np.isfinite(points_of(first)).all()
 
 
-@pytest.mark.parametrize('clustering', [Lloyd(), MiniBatch(num_passes=3)])
-def test_centroids_are_means_of_scaled_activations(clustering):
-  source = features()
-  scaler, clusters = fit_semantic.cluster(
-    source, start=Start(num_clusters=CLUSTERS), clustering=clustering, seed=5
-  )
-  points = points_of(source())
-  np.testing.assert_allclose(scaler.mean, points.mean(0), rtol=1e-3, atol=1e-5)
-  np.testing.assert_allclose(scaler.deviation, points.std(0), rtol=1e-3)
-  scaled = (points - points.mean(0)) / points.std(0)
-  distances = ((scaled[:, None] - np.asarray(clusters.centroids)) ** 2).sum(-1)
-  assert clusters.counts.sum() == len(points)
-  inertia = distances.min(1).sum()
-  assert clusters.inertia == pytest.approx(inertia, rel=0.15)
-  assert inertia < 0.8 * scaled.size  # Of the variance, at most so much left.
-
-
 @pytest.mark.slow
 def test_a_mesh_of_eight_devices_fits_the_same_centroids():
   def fit(partitioner):
-    return fit_semantic.cluster(
+    return scaled_kmeans.fit(
       features(num_batches=1, partitioner=partitioner),
       start=Start(num_clusters=CLUSTERS),
       clustering=Lloyd(num_iterations=3),
-      seed=5,
+      key=jax.random.key(5),
     )
 
   with jax.enable_x64():
