@@ -6,6 +6,7 @@
   musiclm benchmark codec
   musiclm benchmark codec --only run
   musiclm benchmark semantic
+  musiclm benchmark mulan
   musiclm benchmark generate
 
 The limits are measured in the same run. Nothing else should run meanwhile.
@@ -56,6 +57,11 @@ def main(argv: Sequence[str]) -> None:
   semantic.add_argument('--num_runs', type=int, default=5, help='timed runs')
   semantic.add_gin_flags()
   semantic.set_defaults(run=benchmark_semantic)
+  mulan = kinds.add_parser('mulan', help='train MuLan')
+  mulan.add_argument('--batch_size', type=int, default=64, help='pairs')
+  mulan.add_argument('--num_runs', type=int, default=5, help='timed runs')
+  mulan.add_gin_flags()
+  mulan.set_defaults(run=benchmark_mulan)
   generate = kinds.add_parser('generate', help='make music, end to end')
   generate.add_argument('--batch_size', type=int, default=1, help='pieces')
   generate.add_argument('--seconds', type=int, default=10, help='of a piece')
@@ -126,6 +132,22 @@ def benchmark_semantic(options: argparse.Namespace) -> None:
         objective, seconds=options.train_seconds, **sizes
       )
     )
+
+
+def benchmark_mulan(options: argparse.Namespace) -> None:
+  """`musiclm benchmark mulan`; `gin/runs/benchmark_mulan.gin` by default."""
+  from musiclm_jax.benchmark import mulan
+  from musiclm_jax.cli import setup
+  from musiclm_jax.mulan.objective import MulanObjective
+
+  options.gin_file = options.gin_file or ['runs/benchmark_mulan.gin']
+  _print(
+    mulan.measure_training(
+      setup.configure(options, root=MulanObjective)(),
+      batch_size=options.batch_size,
+      num_runs=options.num_runs,
+    )
+  )
 
 
 def benchmark_generate(options: argparse.Namespace) -> None:
