@@ -244,6 +244,13 @@ class Composition:
     before, after = done
     inputs = {take.stream.name for take in decoder.config.spec.inputs}
     seeds = self._order.seeds
+
+    def told(share: float) -> None:
+      # A stage may look beyond the end.
+      done = before + share * (after - before)
+      self._progress(name, min(1.0, done))
+
+    told(0.0)  # Compiling takes its time.
     whole = rows.decode(
       decoder,
       tokens,
@@ -252,10 +259,7 @@ class Composition:
       stage_index=list(self.seconds).index(name),
       dropped_streams=inputs & self._cascade.condition_names,
       max_rows=self._cascade.max_rows,
-      # A stage may look beyond the end.
-      progress=lambda share: self._progress(
-        name, min(1.0, before + share * (after - before))
-      ),
+      progress=told,
       **options,
     )
     self.seconds[name] += time.perf_counter() - started
