@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -124,13 +125,28 @@ def write_shard(
 def making(directory: pathlib.Path, number: int) -> Iterator[pathlib.Path]:
   """A hidden folder that becomes shard `number` if the block ends well."""
   partial = _partial(directory, number)
-  partial.mkdir()
   try:
+    partial.mkdir()
     yield partial
     os.replace(partial, directory / corpus.shard_name(number))
-  except BaseException:
+  except BaseException as error:
     shutil.rmtree(partial, ignore_errors=True)
-    raise
+    if not _is_disk_full(error):
+      raise
+    free = shutil.disk_usage(directory).free / 2**20
+    raise OSError(
+      f'The disk is full ({free:.0f} MiB free) at shard {number} of'
+      f' {directory}. Complete shards are kept: make room and run again.'
+    ) from error
+
+
+def _is_disk_full(error: BaseException) -> bool:
+  codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+  # array_record raises RuntimeError with the system's words.
+  return isinstance(error, OSError | RuntimeError) and (
+    getattr(error, 'errno', None) in codes
+    or any(os.strerror(code) in str(error) for code in codes)
+  )
 
 
 def load(source: ClipSource, ref: ClipRef) -> Clip:

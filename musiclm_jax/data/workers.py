@@ -11,7 +11,6 @@ from __future__ import annotations
 import concurrent.futures
 import concurrent.futures.process
 import dataclasses
-import errno
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -19,7 +18,6 @@ import multiprocessing.queues
 import multiprocessing.synchronize
 import os
 import pathlib
-import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,31 +89,13 @@ def write_shards(
 def _write(
   work: Work, number: int, part: Sequence[ClipRef], advance: shards.Advance
 ) -> shards.ShardReport:
-  """Writes a shard; says what to do if the disk is full."""
-  try:
-    return shards.write_shard(
-      work.source,
-      part,
-      directory=work.directory,
-      number=number,
-      settings=work.settings,
-      advance=advance,
-    )
-  except (OSError, RuntimeError) as error:
-    if not _is_disk_full(error):
-      raise
-    free = shutil.disk_usage(work.directory).free / 2**20
-    raise OSError(
-      f'The disk is full ({free:.0f} MiB free) at shard {number} of'
-      f' {work.directory}. Complete shards are kept: make room and run again.'
-    ) from error
-
-
-def _is_disk_full(error: Exception) -> bool:
-  codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-  # array_record raises RuntimeError with the system's words.
-  return getattr(error, 'errno', None) in codes or any(
-    os.strerror(code) in str(error) for code in codes
+  return shards.write_shard(
+    work.source,
+    part,
+    directory=work.directory,
+    number=number,
+    settings=work.settings,
+    advance=advance,
   )
 
 

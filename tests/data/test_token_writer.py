@@ -142,3 +142,27 @@ def test_two_processes_do_not_write_one_shard(tmp_path):
   assert token_toys.write(tmp_path) is not None
   plan = json.loads((tmp_path / 'tokens' / writer.PLAN_FILE).read_text())
   assert plan['clips_per_shard'] == 3
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+  # A limit on the size of a file fails a write the way a full disk does.
+  toys.write(tmp_path / 'audio', toys.Sines(num_clips=5))
+  code = (
+    'import pathlib, resource, signal, sys; from tests.data import token_toys;'
+    ' signal.signal(signal.SIGXFSZ, signal.SIG_IGN);'
+    ' resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512));'
+    ' token_toys.write(pathlib.Path(sys.argv[1]))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code, tmp_path],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1
+  last_line = done.stderr.strip().split('\n')[-1]
+  assert 'The disk is full' in last_line, done.stderr
+  tokens = tmp_path / 'tokens'
+  assert not list(tokens.glob('.*.partial'))
+  assert not list(tokens.glob('shard-*'))
+  assert token_toys.write(tmp_path) is not None
