@@ -21,7 +21,12 @@ from jaxtyping import Float
 from musiclm_jax.evaluation import abx, codebook_usage, linear_probe
 from musiclm_jax.evaluation.bootstrap import Estimate, Rows, estimate
 from musiclm_jax.evaluation.codebook_usage import CodebookFigures
-from musiclm_jax.evaluation.semantic_views import BASELINES, TOKENS, View
+from musiclm_jax.evaluation.semantic_views import (
+  BASELINES,
+  TOKENS,
+  View,
+  frames_of,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,22 +129,18 @@ def evaluate(
   known, codes = [], []
   for crop in crops:
     known.append(dataclasses.replace(crop, waveform=crop.waveform[:0]))
+    frames = frames_of(views, crop.waveform, sample_rate_hz=crops_rate_hz)
     for view in views:
-      frames = _listen(view, crop.waveform, sample_rate_hz=crops_rate_hz)
-      pooled[view.name].append(view.pool(frames))
-      if view.name == TOKENS and crop.is_held_out:
-        codes.append(frames)
+      pooled[view.name].append(view.pool(frames[view.name]))
+    if crop.is_held_out:
+      codes.append(frames[TOKENS])
   if not codes:
     raise ValueError('There are no held-out crops to evaluate on.')
   points = {name: np.stack(rows) for name, rows in pooled.items()}
   counts = np.bincount(np.concatenate(codes), minlength=codebook_size)
   return SemanticReport(
     probes=tuple(_probes(points, known)),
-    covers=tuple(
-      _cover_figures(view, covers, sample_rate_hz=covers_rate_hz)
-      for view in views
-      if covers
-    ),
+    covers=_cover_figures(views, covers, sample_rate_hz=covers_rate_hz),
     codebook=codebook_usage.measure(counts),
     repeated_share=float(
       np.mean(np.concatenate([row[1:] == row[:-1] for row in codes]))
@@ -219,22 +220,42 @@ def _probe_figures(
 
 
 def _cover_figures(
-  view: View,
+  views: Sequence[View],
   groups: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]],
   *,
   sample_rate_hz: int,
-) -> CoverFigures:
-  scores, same, different = [], [], []
-  for group in groups:
-    sides = [
-      [_listen(view, pair[n], sample_rate_hz=sample_rate_hz) for pair in group]
-      for n in range(2)
+) -> tuple[CoverFigures, ...]:
+  heard = [
+    [
+      [frames_of(views, row, sample_rate_hz=sample_rate_hz) for row in pair]
+      for pair in group
     ]
+    for group in groups
+  ]
+  return tuple(
+    _view_covers(
+      view,
+      [
+        [[pair[side][view.name] for pair in group] for side in range(2)]
+        for group in heard
+      ],
+    )
+    for view in views
+    if groups
+  )
+
+
+def _view_covers(
+  view: View, groups: Sequence[Sequence[Sequence[np.ndarray]]]
+) -> CoverFigures:
+  """Of the frames in one view: by group, first or second rendering, tune."""
+  scores, same, different = [], [], []
+  for sides in groups:
     # About their mean, else all cosines are near 1.
     if view.distance is abx.cosine_distance:
       sides = _standardised(sides)
     found, distances = abx.scores(*sides, frame_distance=view.distance)
-    others = ~np.eye(len(group), dtype=bool)
+    others = ~np.eye(len(found), dtype=bool)
     scores.extend(found)
     same.extend(np.diagonal(distances))
     different.extend((distances * others).sum(1) / others.sum(1))
@@ -260,11 +281,3 @@ def _mean(values: Sequence[float]) -> Estimate:
   return estimate(
     lambda rows: float(array[rows].mean()), groups=range(array.size)
   )
-
-
-def _listen(
-  view: View, waveform: Float[np.ndarray, ' samples'], *, sample_rate_hz: int
-) -> np.ndarray:
-  """The frames of one clip."""
-  frames = view.frames(waveform[None], sample_rate_hz=sample_rate_hz)
-  return np.asarray(frames)[0]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,21 +39,43 @@ BASELINES = (LOG_MEL, UNTRAINED)
 _POINTS_AT_A_TIME = 8192
 
 
+# (waveform, sample_rate_hz=…) to frames; all of its arrays have a batch.
+Listen = Callable[..., np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class View:
   """One way to describe audio.
 
   Attributes:
     name: Of the row in the tables.
-    frames: (waveform, sample_rate_hz=…) to its frames.
+    listen: Waveform to frames. Views may share it: then it runs once.
+    read: These frames, of one clip, to those of the view.
     pool: The frames of one clip to one vector.
     distance: Of the frames of two clips, each to each.
   """
 
   name: str
-  frames: Callable[..., np.ndarray]
+  listen: Listen
   pool: Callable[[np.ndarray], Float[np.ndarray, ' dim']]
   distance: abx.FrameDistance
+  read: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+def frames_of(
+  views: Iterable[View],
+  waveform: Float[np.ndarray, ' samples'],
+  *,
+  sample_rate_hz: int,
+) -> dict[str, np.ndarray]:
+  """The frames of one clip in every view, by name."""
+  heard, frames = {}, {}
+  for view in views:
+    if view.listen not in heard:
+      made = view.listen(waveform[None], sample_rate_hz=sample_rate_hz)
+      heard[view.listen] = np.asarray(made)[0]
+    frames[view.name] = view.read(heard[view.listen])
+  return frames
 
 
 def views(
@@ -79,14 +102,15 @@ def views(
   controls = (
     _discrete(
       f'{TOKENS} of {view.name}',
-      clustered(
-        view.frames,
+      view.listen,
+      size=size,
+      read=clustered(
+        view.listen,
         waveforms=waveforms,
         sample_rate_hz=sample_rate_hz,
         num_clusters=size,
         seed=seed,
       ),
-      size=size,
     )
     for view in baselines
   )
@@ -98,37 +122,36 @@ def views(
   )
 
 
-def _continuous(name: str, frames: Callable[..., np.ndarray]) -> View:
+def _continuous(name: str, listen: Listen) -> View:
   return View(
     name=name,
-    frames=frames,
+    listen=listen,
     pool=lambda frames: frames.mean(axis=0),
     distance=abx.cosine_distance,
   )
 
 
-def _discrete(
-  name: str, frames: Callable[..., np.ndarray], *, size: int
-) -> View:
+def _discrete(name: str, listen: Listen, *, size: int, **read: Any) -> View:
   return View(
     name=name,
-    frames=frames,
+    listen=listen,
     pool=functools.partial(_shares, size=size),
     distance=abx.token_distance,
+    **read,
   )
 
 
 def clustered(
-  frames: Callable[..., np.ndarray],
+  listen: Listen,
   *,
   waveforms: Callable[[], Iterable[np.ndarray]],
   sample_rate_hz: int,
   num_clusters: int,
   seed: int,
-) -> Callable[..., np.ndarray]:
-  """Tokens of any frames: scaled, then k-means over those of `waveforms`."""
+) -> Callable[[np.ndarray], np.ndarray]:
+  """Frames to tokens: scaled, then k-means over the frames of `waveforms`."""
   points = np.concatenate(
-    [frames(row[None], sample_rate_hz=sample_rate_hz)[0] for row in waveforms()]
+    [listen(row[None], sample_rate_hz=sample_rate_hz)[0] for row in waveforms()]
   )
   blocks = [
     streamed.Block(part, np.ones(len(part), bool))
@@ -142,23 +165,19 @@ def clustered(
     clustering=streamed.Lloyd(),
     key=jax.random.key(seed),
   )
-  nearest = jax.jit(
-    lambda rows: kmeans.nearest(scaler(rows), clusters.centroids)[0]
-  )
+  nearest = jax.jit(kmeans.nearest)
 
-  def tokens(
-    waveform: Float[np.ndarray, 'batch samples'], *, sample_rate_hz: int
-  ) -> Int[np.ndarray, 'batch frames']:
-    found = frames(waveform, sample_rate_hz=sample_rate_hz)
-    return np.stack([np.asarray(nearest(row)) for row in found])
+  def tokens(frames: np.ndarray) -> np.ndarray:
+    return np.asarray(nearest(scaler(frames), clusters.centroids)[0])
 
   return tokens
 
 
-def log_mel_of(model: SemanticTokenizer) -> Callable[..., np.ndarray]:
+def log_mel_of(model: SemanticTokenizer) -> Listen:
   """The log-mel that the network reads, averaged to its frame rate."""
   config = model.config.model.subsampling.mel
   hops = model.hop_samples // config.hop_samples
+  bucket = model.config.bucket_frames * model.hop_samples
   compute = jax.jit(functools.partial(spectral.log_mel, config=config))
 
   def frames(
@@ -166,10 +185,11 @@ def log_mel_of(model: SemanticTokenizer) -> Callable[..., np.ndarray]:
   ) -> Float[np.ndarray, 'batch frames mels']:
     rate_hz = {'from_hz': sample_rate_hz, 'to_hz': model.sample_rate_hz}
     rows = np.stack([resample.resample(row, **rate_hz) for row in waveform])
-    mels = np.asarray(compute(rows))
-    batch, num_mels = mels.shape[0], mels.shape[-1]
-    whole = mels[:, : mels.shape[1] // hops * hops]
-    return whole.reshape(batch, -1, hops, num_mels).mean(axis=2)
+    batch, num_samples = rows.shape
+    missing = -num_samples % bucket  # A few programs for all lengths.
+    mels = np.asarray(compute(np.pad(rows, ((0, 0), (0, missing)))))
+    means = mels.reshape(batch, -1, hops, mels.shape[-1]).mean(axis=2)
+    return means[:, : -(-num_samples // model.hop_samples)]
 
   return frames
 

@@ -29,11 +29,11 @@ def tokens(waveform, *, sample_rate_hz):
   return np.clip(waveform, 0, CODES - 1).astype(np.int32)
 
 
-def view(name, frames, **changes):
+def view(name, listen, **changes):
   return View(
     **{
       'name': name,
-      'frames': frames,
+      'listen': listen,
       'pool': lambda frames: frames.mean(0),
       'distance': abx.cosine_distance,
       **changes,
