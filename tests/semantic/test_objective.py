@@ -89,6 +89,7 @@ def test_the_contrastive_loss_is_equation_3_in_float64():
       distractors=jnp.asarray(distractors),
       temperature=0.1,
     )
+    got, nearest = np.asarray(got), np.asarray(nearest)
   np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-12)
   assert got[1, 5] == 0 and nearest[1, 5]
   assert 0 < np.mean(nearest) < 1
@@ -169,7 +170,7 @@ def test_figures_of_health_are_those_of_the_codes():
   jax.tree.map(np.testing.assert_array_equal, found, again)
   sample_mask = jnp.asarray(BATCH[batches.SAMPLE_MASK])
   masked = OBJECTIVE._masked(BATCH, jax.random.split(KEY)[0])
-  prediction = w2v_bert.W2vBert(toys.CONFIG).apply(
+  prediction = jax.jit(w2v_bert.W2vBert(toys.CONFIG).apply)(
     variables,
     BATCH[batches.WAVEFORM],
     sample_mask=sample_mask,

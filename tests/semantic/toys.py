@@ -62,17 +62,25 @@ def batch(num_rows=2, num_samples=31 * HOP, seed=0, dtype=np.float32):
 
 @functools.cache
 def variables(model=CONFIG):
-  rows = batch()
-  sample_mask = jnp.asarray(rows[batches.SAMPLE_MASK])
-  init = jax.jit(W2vBert(model).init)
-  return meta.unbox(
-    init(
-      jax.random.key(1),
-      rows[batches.WAVEFORM],
+  """Random ones of the structure of `init`, which takes longer to compile."""
+  shapes = jax.eval_shape(
+    lambda waveform, sample_mask: W2vBert(model).init(
+      jax.random.key(0),
+      waveform,
       sample_mask=sample_mask,
       span_mask=model.frame_mask(sample_mask),
-    )
+    ),
+    *map(jnp.asarray, batch().values()),
   )
+  draws = np.random.default_rng(1)
+
+  def fill(path, leaf):
+    if leaf.dtype != jnp.float32 or path[-1].key in ('bias', 'scale'):
+      return jnp.full(leaf.shape, path[-1].key == 'scale', leaf.dtype)
+    deviation = (leaf.shape[-1] if len(leaf.shape) > 1 else 1) ** -0.5
+    return jnp.asarray(draws.normal(0, deviation, leaf.shape), leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(fill, meta.unbox(shapes))
 
 
 def scanned(model=CONFIG):

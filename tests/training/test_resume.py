@@ -31,8 +31,10 @@ import jax, numpy as np
 from musiclm_jax.codec import discriminators, objective, reconstruction
 from musiclm_jax.codec.soundstream import SoundStreamConfig
 from musiclm_jax.quantization.residual import ResidualQuantizerConfig
+from musiclm_jax.semantic.objective import W2vBertObjective
 from musiclm_jax.training import adversarial, loop, optimizers, step
 from musiclm_jax.training.partitioning import Partitioner
+from tests.semantic import toys as semantic_toys
 from tests.training import toys
 
 class Slow(toys.Noise):
@@ -79,6 +81,16 @@ def codec():
     ),
   ))
 
+def w2v_bert():
+  # Masks, codes, dropout and distractors drawn; a temperature that falls.
+  return step.Training(
+    objective=W2vBertObjective(
+      model=semantic_toys.scanned(semantic_toys.config(dropout_rate=0.1))
+    ),
+    optimizer=optimizers.adam(learning_rate=1e-3, clip_norm=1.0),
+    ema_decay=0.9,
+  )
+
 KINDS = {
   'plain': (plain, Slow(), Partitioner(data=2, fsdp=2, tensor=2)),
   'adversarial': (
@@ -87,6 +99,11 @@ KINDS = {
     Partitioner(data=2, fsdp=2, tensor=2),
   ),
   'codec': (codec, Slow(batch_size=8, samples=192), Partitioner(data=2)),
+  'w2v_bert': (
+    w2v_bert,
+    Slow(batch_size=8, samples=24 * semantic_toys.HOP),
+    Partitioner(data=2),
+  ),
 }
 model_dir, kind, num_steps, save_every_steps = sys.argv[1:]
 make_training, batches, partitioner = KINDS[kind]
@@ -196,7 +213,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['plain', 'adversarial', 'codec'])
+@pytest.mark.parametrize('kind', ['plain', 'adversarial', 'codec', 'w2v_bert'])
 def test_killed_at_random_steps_a_run_ends_as_if_left_alone(
   whole, kind, tmp_path
 ):
