@@ -18,7 +18,8 @@ from musiclm_jax import axes, batches
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.codec.base import load_codec
 from musiclm_jax.conditioning.base import Conditioner, load_conditioner
-from musiclm_jax.data import loader, sources, writer
+from musiclm_jax.data import loader, sources, token_loader, token_writer, writer
+from musiclm_jax.data.corpus import AudioCorpus
 from musiclm_jax.layers.parameters import param
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
 from musiclm_jax.semantic.base import SemanticTokenizer, load_semantic
@@ -150,7 +151,7 @@ class RoundingObjective:
   def evaluate(self, variables, batch, key):
     loss = self.loss(variables, batch, key).loss
     made = Rounding(self.config).apply(variables, batch[batches.WAVEFORM])
-    return Evaluation({'loss': loss}, {'reconstruction': made})
+    return Evaluation({'loss': loss}, waveforms={'reconstruction': made})
 
   def bundle(self, variables):
     return bundle.BundleContents(
@@ -284,23 +285,38 @@ class BigramObjective:
       weights=variables,
       stream_out=take.stream,
       streams_in=(take.stream,),
-      trained_on={take.stream.name: self.trained_on},
+      trained_on=self.trained_on,
     )
 
 
-class Rows:
-  """A `BatchSource` of a stage's rows, from audio through a codec."""
+# What makes the codes of a corpus: streams, and an `encode`.
+class Coder:
+  """A `ClipEncoder` of a codec alone."""
 
-  def __init__(self, audio, codec, layout):
-    self.audio, self.codec, self.layout = audio, codec, layout
-    self.batch_size = audio.batch_size
+  def __init__(self, codec):
+    self.codec = codec
+    self.streams = (codec.stream,)
+
+  def encode(self, waveform, *, sample_rate_hz, condition_seconds):
+    codes = self.codec.encode(waveform[None], sample_rate_hz=sample_rate_hz)
+    return {self.codec.stream.name: np.asarray(codes)[0]}
+
+
+class Rows:
+  """A `BatchSource` of a stage's rows."""
+
+  def __init__(self, crops, layout):
+    self.crops, self.layout = crops, layout
+    self.batch_size = crops.batch_size
 
   def batches(self, start, **processes):
-    for batch in self.audio.batches(start, **processes):
-      codes = self.codec.encode(
-        batch[batches.WAVEFORM], sample_rate_hz=self.audio.sample_rate_hz
+    for batch in self.crops.batches(start, **processes):
+      tokens = self.layout.pack(
+        {
+          name: batch[batches.codes_key(name)]
+          for name in self.layout.spec.streams
+        }
       )
-      tokens = self.layout.pack({self.codec.stream.name: np.asarray(codes)})
       yield {
         batches.TOKENS: tokens,
         batches.LOSS_MASK: self.layout.loss_mask(tokens),
@@ -361,10 +377,21 @@ def test_toys_of_every_kind_are_trained_from_one_file(tmp_path):
   assert np.mean((codec.decode(codes) - beep) ** 2) < np.mean(beep**2)
 
   layout = StageLayout(spec=refine(acoustic=codec.stream))
+  tokens = tmp_path / 'tokens'
+  info = token_writer.write_token_corpus(
+    AudioCorpus(corpus), Coder(codec), tokens, show_progress=False
+  )
+  assert info.streams == (codec.stream,)
+
+  def codes_of(split, crops):
+    return token_loader.TokenBatches(
+      tokens, spec=layout.spec, split=split, crops=crops, batch_size=8
+    )
+
   first, last = train(
     tmp_path / 'stage',
-    BigramObjective(layout, trained_on=codec.stream.fingerprint),
-    lambda *which: Rows(audio_of(*which), codec, layout),
+    BigramObjective(layout, trained_on={'acoustic': codec.stream.fingerprint}),
+    lambda *which: Rows(codes_of(*which), layout),
     learning_rate=1.0,
   )
   assert last < 0.8 * first

@@ -23,6 +23,8 @@ from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
 class Objective(Protocol):
   """A model that is trained by descending one loss.
 
+  One that reads codes also has `trained_on`, see `origin`.
+
   Attributes:
     batch_is_coupled: True if the loss of an example depends on the others
       (contrastive and diversity losses, statistics over the batch); more than
