@@ -7,6 +7,7 @@ import pytest
 from musiclm_jax.audio import io
 from musiclm_jax.cli import flags, generate
 from musiclm_jax.inference.music_lm import MusicLM
+from musiclm_jax.inference.sampling import Categorical, greedy
 from tests.inference import toys
 
 
@@ -66,19 +67,16 @@ def test_every_prompt_becomes_files_that_are_ranked(model, tmp_path, capsys):
   assert 'semantic' in shown and '100%' in shown
 
 
-def test_settings_are_for_all_stages_or_for_each(model, tmp_path):
-  report = run(
-    model,
-    tmp_path / 'out',
-    *('--prompt=a', '--seconds=1', '--temperature=1,0.5,0', '--top_k=5'),
-    '--guidance=2',
+def test_settings_are_for_all_stages_or_for_each():
+  options = ['--model=a', '--output=b', '--temperature=1,0.5,0', '--top_k=5']
+  config = generate._sampling(
+    generate._parser().parse_args([*options, '--guidance=2'])
   )
-  assert report['guidance'] == 2
-  assert report['sampling'] == {
-    'semantic': {'temperature': 1, 'top_k': 5, 'top_p': None},
-    'coarse': {'temperature': 0.5, 'top_k': 5, 'top_p': None},
-    'fine': 'greedy',
-  }
+  assert config.guidance_scale == 2
+  assert config.semantic == Categorical(temperature=1.0, top_k=5)
+  assert config.coarse == Categorical(temperature=0.5, top_k=5)
+  assert config.fine is greedy
+  assert generate._told(config.fine) == 'greedy'
 
 
 def test_a_schedule_and_audio_are_read_from_files(model, tmp_path):

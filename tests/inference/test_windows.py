@@ -130,6 +130,7 @@ def test_a_stretch_is_made_by_the_first_windows_of_the_piece(
 
 def test_an_hour_is_planned_at_once_and_its_windows_are_no_longer():
   made = plan(3600 * 25)
+  assert len(made.semantic) == 1 + (3600 - 30) / 15
   assert len(made.coarse) == 1 + (3600 - 10) / 5
   assert len(made.fine) == 1200
   assert max(run.stop - run.start for run in made.semantic) == 750
