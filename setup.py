@@ -57,7 +57,7 @@ EXTRAS = {
     'tensorflow',
     'tensorflow-datasets',
   ],
-  'eval': ['scikit-learn', 'visqol-python'],
+  'eval': ['scikit-learn', 'threadpoolctl', 'visqol-python'],
   'torch': ['torch'],
   'tpu': ['jax[tpu]'],
   'cuda12': ['jax[cuda12]'],

@@ -37,6 +37,7 @@ def predict(
     groups: The tune of each: none is on both sides of a fold.
     test: Features to classify.
   """
+  import threadpoolctl
   from sklearn import linear_model, model_selection, pipeline, preprocessing
 
   classes = set(labels)
@@ -59,7 +60,9 @@ def predict(
     scoring='balanced_accuracy',
     cv=model_selection.GroupKFold(folds),
   )
-  with warnings.catch_warnings():
+  # The products are small: where the cores are busy, threads that wait for each
+  # other take a hundred times as long.
+  with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1):
     # A small fold may lack a rare class; a weak penalty may not converge.
     warnings.simplefilter('ignore')
     search.fit(
