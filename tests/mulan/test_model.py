@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.cli import flags, setup
-from musiclm_jax.mulan import model
+from musiclm_jax.mulan import model, resnet
 from tests.mulan import toys
 
 # Of BERT-base's encoder and of AST's: 12 layers of width 768 and 3072.
@@ -117,3 +117,25 @@ def test_the_temperature_begins_at_a_tenth_and_stays_within_one():
   np.testing.assert_allclose(model.temperature(params), 0.1, rtol=1e-6)
   assert 0 < model.temperature({'temperature_logit': -50.0}) < 1e-9
   assert model.temperature({'temperature_logit': 50.0}) == 1
+
+
+@pytest.mark.parametrize('body', ['resnet', 'vision_transformer'])
+def test_half_precision_towers_give_float32_near_those_of_whole(body):
+  def embed(dtype):
+    types = {'dtype': dtype, 'param_dtype': 'float32'}
+    config = toys.config(
+      body=resnet.ResNetConfig(blocks=(1,), channels=4, num_groups=2, **types)
+      if body == 'resnet'
+      else toys.vision_transformer_body(**types)
+    )
+    module, batch = model.Mulan(config), toys.batch(3)
+    arguments = batch['waveform'], batch['sample_mask']
+    weights = toys.fill(config.init)
+    return jax.jit(functools.partial(module.apply, method='embed_audio'))(
+      weights, *arguments
+    )
+
+  whole, half = embed('float32'), embed('bfloat16')
+  assert half.dtype == whole.dtype == np.float32
+  np.testing.assert_allclose(half, whole, atol=0.06)
+  assert not np.array_equal(half, whole)

@@ -171,10 +171,12 @@ def test_a_bundle_brings_towers_back(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('form', contrastive.FORMS)
-def test_sixty_steps_learn_the_pairs_of_one_batch(form):
+def test_some_steps_learn_the_pairs_of_one_batch(form):
   training = Training(
-    objective=dataclasses.replace(IN_PARTS, form=form),
-    optimizer=optimizers.adamw(learning_rate=1e-2, clip_norm=1.0),
+    objective=dataclasses.replace(
+      IN_PARTS, model=toys.config(augment=False), form=form
+    ),
+    optimizer=optimizers.adamw(learning_rate=3e-3, clip_norm=1.0),
   )
   batch = toys.batch(ROWS)
   state = meta.unbox(jax.jit(training.init, static_argnums=0)(0, batch))
@@ -182,7 +184,7 @@ def test_sixty_steps_learn_the_pairs_of_one_batch(form):
   evaluate = jax.jit(training.evaluate)
   before = evaluate(state, batch).metrics['mulan/recall_at_1/text_to_audio']
   temperatures = []
-  for _ in range(60):
+  for _ in range(120):
     state, metrics = step(state, batch)
     temperatures.append(float(metrics['mulan/temperature'].mean))
   after = evaluate(state, batch).metrics['mulan/recall_at_1/text_to_audio']
