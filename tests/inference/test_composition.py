@@ -121,3 +121,11 @@ def test_time_and_progress_are_kept_for_each_stage():
   )
   assert set(composition.seconds) == {'semantic', 'coarse', 'fine'}
   assert all(seconds > 0 for seconds in composition.seconds.values())
+
+
+def test_five_minutes_take_more_windows_and_no_larger_ones():
+  ((piece,), _, calls) = compose(order(ticks=300 * 5))
+  assert piece.shape == (1, 3000, 5)
+  assert np.all(piece == 1)
+  most = {name: max(len(c[0]) for c in made) for name, made in calls.items()}
+  assert most == {'semantic': 1, 'coarse': 1, 'fine': 16}
