@@ -3,4 +3,5 @@
 
 `fit_semantic`, `fit_mulan_rvq`: k-means and codebooks over a corpus.
 `tokenize`: every code of a clip, for a corpus of codes.
+`pseudo_captions`: sentences for music that has none.
 """
