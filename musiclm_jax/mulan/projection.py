@@ -17,6 +17,9 @@ from musiclm_jax import axes, metrics
 from musiclm_jax.array_types import Array
 from musiclm_jax.layers import dense
 
+# Where nothing was heard there is no direction, and still a finite gradient.
+_EPSILON = 1e-12
+
 
 class Projection(nn.Module):
   """A linear map, and length one.
@@ -47,4 +50,4 @@ class Projection(nn.Module):
     dtype = metrics.accumulation_dtype(embedding.dtype)
     embedding = embedding.astype(dtype)
     square = jnp.sum(jnp.square(embedding), axis=-1, keepdims=True)
-    return embedding * jax.lax.rsqrt(square + jnp.finfo(dtype).tiny)
+    return embedding * jax.lax.rsqrt(square + _EPSILON)
