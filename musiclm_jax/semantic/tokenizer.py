@@ -75,6 +75,11 @@ class SemanticTokenizerConfig:
         f'Block {self.num_mlm_blocks} of the MLM stack is wanted, which has'
         f' {most}; lower num_mlm_blocks.'
       )
+    if not 0 <= 2 * self.margin_seconds < self.window_seconds:
+      raise ValueError(
+        f'Of a window of {self.window_seconds} s with {self.margin_seconds} s'
+        ' dropped at each inner edge nothing is left; drop less.'
+      )
     if self.window_seconds % self.bucket_seconds:
       raise ValueError(
         f'A window of {self.window_seconds} s is not whole buckets of'

@@ -162,6 +162,7 @@ def test_weights_of_another_tokenizer_are_named(tmp_path):
   [
     ({'num_mlm_blocks': 3}, 'Block 3 .* which has 2'),
     ({'bucket_seconds': 3}, 'not whole buckets of 3 s'),
+    ({'margin_seconds': 2}, '2 s dropped at each inner edge nothing is left'),
   ],
 )
 def test_a_config_that_contradicts_itself_is_named(changes, message):
