@@ -40,6 +40,7 @@ def test_everything_valid_is_seen_from_everywhere_and_nothing_else(norm):
   np.testing.assert_array_equal(got[1, :5], wanted[1, :5])
 
 
+@pytest.mark.slow
 def test_a_scan_over_the_layers_and_remat_change_nothing():
   sizes = config()
   weights = variables(sizes)
@@ -73,14 +74,10 @@ def test_dropout_is_on_where_there_is_a_key():
   sizes = toys.text_encoder(dropout_rate=0.5)
   weights = variables(sizes)
   mask = np.ones((2, LENGTH), bool)
-  module = encoder.Encoder(sizes)
-  still = module.apply(weights, embedded(), valid_mask=mask)
-  moved = module.apply(
-    weights,
-    embedded(),
-    valid_mask=mask,
-    rngs={'dropout': jax.random.key(2)},
-  )
+  apply = jax.jit(encoder.Encoder(sizes).apply)
+  still = apply(weights, embedded(), valid_mask=mask)
+  rngs = {'dropout': jax.random.key(2)}
+  moved = apply(weights, embedded(), valid_mask=mask, rngs=rngs)
   assert not np.allclose(still, moved)
 
 

@@ -119,6 +119,7 @@ def test_the_temperature_begins_at_a_tenth_and_stays_within_one():
   assert model.temperature({'temperature_logit': 50.0}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('body', ['resnet', 'vision_transformer'])
 def test_half_precision_towers_give_float32_near_those_of_whole(body):
   def embed(dtype):
