@@ -61,7 +61,8 @@ def main(argv: Sequence[str]) -> None:
     '--output', default='runs/quickstart', help='folder to write to'
   )
   parser.add_argument(
-    '--data_dir', help='a folder of your own audio files, with captions'
+    '--data_dir',
+    help='a folder of your own audio files, with captions.csv or .jsonl',
   )
   options = parser.parse_args(argv)
   quickstart(options)

@@ -223,10 +223,15 @@ def test_a_published_model_is_loaded_by_its_kind(tmp_path):
 
 @pytest.mark.slow
 def test_it_learns_a_batch_by_heart():
-  """Long notes: half of the codes' entropy follows from what is around."""
+  """Below half of the entropy of the codes that are hidden."""
   training = Training(
     objective=dataclasses.replace(OBJECTIVE, model=toys.config(embed_dim=32)),
-    optimizer=optimizers.adam(learning_rate=3e-3, clip_norm=1.0),
+    # Codes that move could make the prediction easy.
+    optimizer=optimizers.slowed(
+      optimizers.adam(learning_rate=3e-3, clip_norm=1.0),
+      parts=('subsampling', 'quantizer'),
+      factor=0.005,
+    ),
   )
   batch = toys.batch(num_rows=8)
   state = jax.jit(lambda: meta.unbox(training.init(0, batch)))()
@@ -235,6 +240,6 @@ def test_it_learns_a_batch_by_heart():
   for _ in range(200):
     state, metrics = step(state, batch)
     found.append(float(metrics['w2v_bert/mlm'].mean))
-  assert np.mean(found[-10:]) < 0.5 * np.mean(found[:10])
-  perplexity = float(metrics['w2v_bert/codes/perplexity'].mean)
-  assert perplexity > 0.4 * toys.CONFIG.quantizer.codebook_size
+  perplexity = float(metrics['w2v_bert/targets/perplexity'].mean)
+  assert perplexity > 4
+  assert np.mean(found[-10:]) < 0.5 * np.log(perplexity)
