@@ -224,8 +224,11 @@ def test_a_published_model_is_loaded_by_its_kind(tmp_path):
 @pytest.mark.slow
 def test_it_learns_a_batch_by_heart():
   """Below half of the entropy of the codes that are hidden."""
+  model = toys.config(embed_dim=32)
+  quantizer = dataclasses.replace(model.quantizer, codebook_size=61)
+  model = dataclasses.replace(model, quantizer=quantizer)
   training = Training(
-    objective=dataclasses.replace(OBJECTIVE, model=toys.config(embed_dim=32)),
+    objective=dataclasses.replace(OBJECTIVE, model=model),
     # Codes that move could make the prediction easy.
     optimizer=optimizers.slowed(
       optimizers.adam(learning_rate=3e-3, clip_norm=1.0),
@@ -237,9 +240,9 @@ def test_it_learns_a_batch_by_heart():
   state = jax.jit(lambda: meta.unbox(training.init(0, batch)))()
   step = jax.jit(training.train_step, donate_argnums=0)
   found = []
-  for _ in range(200):
+  for _ in range(300):
     state, metrics = step(state, batch)
     found.append(float(metrics['w2v_bert/mlm'].mean))
   perplexity = float(metrics['w2v_bert/targets/perplexity'].mean)
-  assert perplexity > 4
+  assert perplexity > 3
   assert np.mean(found[-10:]) < 0.5 * np.log(perplexity)
