@@ -60,6 +60,7 @@ def test_flops_on_paper_are_those_that_are_traced(method):
   assert traced == on_paper[method](sizes)
 
 
+@pytest.mark.slow
 def test_figures_are_laid_beside_the_limit(known_limits):
   encode, decode = codec.measure(config(), seconds=2, batch_size=2, num_runs=3)
   assert (encode.benchmark, decode.benchmark) == (

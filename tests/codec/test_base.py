@@ -69,6 +69,7 @@ def publish(directory, config, weights, *, kind='codec'):
   )
 
 
+@pytest.mark.slow
 def test_a_soundstream_comes_back_as_it_was_published(tmp_path):
   config = soundstream_config()
   module = soundstream.SoundStream(config)

@@ -148,6 +148,7 @@ def test_generator_may_not_hear_who_has_not_learnt():
     objective.LossConfig(adversarial_start=2, discriminator_start=3)
 
 
+@pytest.mark.slow
 def test_what_padding_holds_changes_nothing():
   generator, discriminator = _players()
   mask = np.arange(SAMPLES) < np.array([[SAMPLES], [293]])
@@ -199,6 +200,7 @@ def _double(leaf):
   return leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf
 
 
+@pytest.mark.slow
 def test_shared_passes_give_the_gradients_of_separate_ones():
   doubled = dataclasses.replace(
     OBJECTIVE,
@@ -279,6 +281,7 @@ def _training():
   )
 
 
+@pytest.mark.slow
 def test_thirty_steps_halve_the_mel_distance_of_one_batch():
   training, batch = _training(), _batch()
   state = meta.unbox(jax.jit(training.init, static_argnums=0)(0, batch))

@@ -67,6 +67,7 @@ def test_a_frame_sees_both_directions_and_where_things_are(config):
   assert not np.allclose(whole, changed, atol=1e-4)
 
 
+@pytest.mark.slow
 @BOTH
 def test_scanned_and_rematerialized_blocks_are_the_separate_ones(config):
   scanned = dataclasses.replace(config, scan_layers=True, remat=True)
