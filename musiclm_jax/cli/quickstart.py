@@ -33,6 +33,10 @@ PROMPTS = (
 )
 SECONDS = 10
 
+_STAGES = ('semantic', 'coarse', 'fine')
+# What a fit makes.
+_FITTED = {'semantic': 'semantic', 'mulan_rvq': 'conditioner'}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
@@ -120,7 +124,7 @@ def steps(output: pathlib.Path, *, data_dir: str | None = None) -> list[Step]:
         experiment=f'{stage}_stage_tiny',
         data='TOKENS',
       )
-      for stage in ('semantic', 'coarse', 'fine')
+      for stage in _STAGES
     ),
     _assemble(output),
     _evaluate_codec(output),
@@ -183,10 +187,6 @@ def _fit(
   )
 
 
-# What a fit makes.
-_FITTED = {'semantic': 'semantic', 'mulan_rvq': 'conditioner'}
-
-
 def _tokenize(output: pathlib.Path) -> Step:
   tokens = output / 'tokens'
   return Step(
@@ -204,10 +204,7 @@ def _tokenize(output: pathlib.Path) -> Step:
 
 
 def _assemble(output: pathlib.Path) -> Step:
-  stages = (
-    f'--{stage}_stage={output / f"{stage}_stage"}'
-    for stage in ('semantic', 'coarse', 'fine')
-  )
+  stages = (f'--{stage}_stage={output / f"{stage}_stage"}' for stage in _STAGES)
   return Step(
     about='Make one MusicLM of the six bundles',
     argv=(
@@ -247,8 +244,8 @@ def _evaluate_stages(output: pathlib.Path) -> Step:
     argv=(
       'evaluate',
       'stages',
-      f'--model={output}',
-      f'--corpus={output / "tokens"}',
+      f'--tokens={output / "tokens"}',
+      '--model=' + ','.join(str(output / f'{s}_stage') for s in _STAGES),
       f'--output={evaluation}',
     ),
     done=evaluation / 'stages.md',

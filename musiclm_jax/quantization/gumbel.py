@@ -73,12 +73,14 @@ class Quantized:
 
   Attributes:
     vectors: Of the code that each frame drew.
+    drawn: That code.
     codes: The most likely code of each frame.
     probabilities: Of each code, without noise, at least float32.
     temperature: Of the draw.
   """
 
   vectors: Float[Array, 'batch frames code']
+  drawn: Int[Array, 'batch frames']
   codes: Int[Array, 'batch frames']
   probabilities: Float[Array, 'batch frames codebook']
   temperature: Float[Array, '']
@@ -131,6 +133,7 @@ class GumbelQuantizer(nn.Module):
     choice = one_hot_choice(logits, temperature=temperature, key=key)
     return Quantized(
       vectors=choice @ codebook.astype(dtype),
+      drawn=jnp.argmax(choice, axis=-1),
       codes=jnp.argmax(logits, axis=-1),
       probabilities=jax.nn.softmax(logits, axis=-1),
       temperature=temperature,

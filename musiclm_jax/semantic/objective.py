@@ -4,9 +4,10 @@
 Chung et al., "w2v-BERT" (2021), section 3.2: L = beta (L_w + alpha L_div) +
 gamma L_mlm with alpha 0.1, beta and gamma 1. L_w is equation 3 of wav2vec 2.0
 (Baevski et al., 2020): the cosine to the masked frame's quantized vector against
-those of distractors. A distractor of the same code counts as any other, so that
-a collapsed codebook has the worst loss there is. L_mlm is the cross-entropy of
-the masked frame's code.
+those of distractors. A distractor of the same code is none, as in that paper's
+published program: it cannot be told apart, and in music, which repeats, such
+frames would drown the others. L_mlm is the cross-entropy of the masked frame's
+code.
 
 Both are means over all masked frames of the batch; L_div is about the mean over
 all its frames, which couples the examples.
@@ -166,6 +167,7 @@ class W2vBertObjective:
     contrastive, is_nearest = contrastive_loss(
       prediction.context,
       quantized.vectors,
+      codes=quantized.drawn,
       distractors=masking.distractor_weights(
         key, masked=masked, num_distractors=config.num_distractors
       ),
@@ -223,6 +225,7 @@ def contrastive_loss(
   context: Float[Array, 'batch frames code'],
   quantized: Float[Array, 'batch frames code'],
   *,
+  codes: Int[Array, 'batch frames'],
   distractors: Float[Array, 'batch frames attended'],
   temperature: float,
 ) -> tuple[Float[Array, 'batch frames'], Any]:
@@ -231,7 +234,9 @@ def contrastive_loss(
   Args:
     context: What the model makes of each frame.
     quantized: What it should be like.
-    distractors: How often each frame counts among the others.
+    codes: Of which `quantized` are the vectors.
+    distractors: How often each frame counts among the others; those of the
+      same code do not.
     temperature: That cosines are divided by.
 
   Returns:
@@ -246,7 +251,7 @@ def contrastive_loss(
   )
   scores = cosines / temperature
   right = jnp.diagonal(scores, axis1=1, axis2=2)
-  counts = distractors > 0
+  counts = (distractors > 0) & (codes[:, :, None] != codes[:, None, :])
   log_weights = jnp.log(jnp.where(counts, distractors, 1))
   others = jnp.where(counts, scores + log_weights, -jnp.inf)
   everyone = jnp.concatenate([right[:, :, None], others], axis=-1)

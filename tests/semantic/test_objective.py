@@ -58,8 +58,9 @@ def test_it_is_an_objective_whose_batch_is_coupled():
     )
 
 
-def reference_loss(context, quantized, distractors, temperature):
+def reference_loss(context, codebook, codes, distractors, temperature):
   """Equation 3, frame by frame, with each distractor as often as it counts."""
+  quantized = codebook[codes]
   losses = np.zeros(context.shape[:2])
   for row, frame in np.ndindex(losses.shape):
     right = context[row, frame]
@@ -70,6 +71,7 @@ def reference_loss(context, quantized, distractors, temperature):
 
     scores = [similarity(other) / temperature for other in quantized[row]]
     terms = np.exp(scores) * distractors[row, frame]
+    terms[codes[row] == codes[row, frame]] = 0
     all_terms = np.exp(scores[frame]) + terms.sum()
     losses[row, frame] = -np.log(np.exp(scores[frame]) / all_terms)
   return losses
@@ -77,15 +79,17 @@ def reference_loss(context, quantized, distractors, temperature):
 
 def test_the_contrastive_loss_is_equation_3_in_float64():
   draws = np.random.default_rng(0)
-  context, quantized = draws.normal(size=(2, 2, 13, 7))
+  context, codebook = draws.normal(size=(2, 13, 7)), draws.normal(size=(5, 7))
+  codes = draws.integers(0, 5, (2, 13))
   distractors = draws.integers(0, 3, (2, 13, 13)) * 1.5
   distractors[:, np.arange(13), np.arange(13)] = 0
   distractors[1, 5] = 0  # Nobody to be told from.
-  wanted = reference_loss(context, quantized, distractors, 0.1)
+  wanted = reference_loss(context, codebook, codes, distractors, 0.1)
   with jax.enable_x64():
     got, nearest = objective.contrastive_loss(
       jnp.asarray(context),
-      jnp.asarray(quantized),
+      jnp.asarray(codebook[codes]),
+      codes=jnp.asarray(codes),
       distractors=jnp.asarray(distractors),
       temperature=0.1,
     )
@@ -95,16 +99,17 @@ def test_the_contrastive_loss_is_equation_3_in_float64():
   assert 0 < np.mean(nearest) < 1
 
 
-def test_a_collapsed_codebook_has_the_worst_contrastive_loss():
+def test_a_frame_of_the_same_code_is_no_distractor():
   context = jax.random.normal(KEY, (1, 13, 7))
   loss, nearest = objective.contrastive_loss(
     context,
     jnp.ones((1, 13, 7)),
+    codes=jnp.zeros((1, 13), int),
     distractors=jnp.where(jnp.eye(13, dtype=bool), 0, 100 / 12)[None],
     temperature=0.1,
   )
-  np.testing.assert_allclose(loss, np.log(101), rtol=1e-5)
-  assert not nearest.any()
+  np.testing.assert_allclose(loss, 0, atol=1e-6)
+  assert nearest.all()
 
 
 def test_cross_entropy_is_by_hand():
