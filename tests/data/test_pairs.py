@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from musiclm_jax.data import loader, pairs, sources
 from musiclm_jax.data import corpus as corpus_lib
+from musiclm_jax.data import loader, pairs, sources
 from tests.data import toys
 
 CLIPS = 7
