@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from musiclm_jax.array_types import Array
-from musiclm_jax.audio import framing, resample
+from musiclm_jax.audio import checks, framing, resample
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.conditioning import base
 from musiclm_jax.quantization import residual
@@ -137,7 +137,7 @@ class MuLanSpace:
       hop_seconds: From one window to the next; the config's if left out.
     """
     waveform = self._prepared(
-      _require_audio(waveform, axes='samples'), sample_rate_hz
+      checks.require_waveform(waveform, axes='samples'), sample_rate_hz
     )
     return self._embed(self._windows(waveform, hop_seconds=hop_seconds))
 
@@ -150,7 +150,7 @@ class MuLanSpace:
       waveform: [batch, samples] of floats in [-1, 1], checked.
       sample_rate_hz: Its rate.
     """
-    waveform = _require_audio(waveform, axes='batch, samples')
+    waveform = checks.require_waveform(waveform, axes='batch, samples')
     clips = [self._prepared(clip, sample_rate_hz) for clip in waveform]
     embeddings = self._embed(
       window for clip in clips for window in self._windows(clip)
@@ -336,22 +336,3 @@ def _in_parts(
     return np.concatenate(done)
 
   return run_all
-
-
-def _require_audio(waveform: Any, *, axes: str) -> Float[np.ndarray, ...]:
-  waveform = np.asarray(waveform)
-  if waveform.ndim != len(axes.split(', ')) or not waveform.size:
-    raise ValueError(
-      f'A waveform is [{axes}] with at least one sample, not'
-      f' {list(waveform.shape)}.'
-    )
-  if not np.issubdtype(waveform.dtype, np.floating):
-    raise ValueError(
-      f'A waveform is of floats in [-1, 1], not {waveform.dtype}; divide'
-      ' integers by their full scale.'
-    )
-  if not np.isfinite(waveform).all():
-    raise ValueError(
-      'The waveform holds samples that are NaN or infinite; repair them.'
-    )
-  return waveform
