@@ -33,6 +33,7 @@ from musiclm_jax.layers import (
   feedforward,
   normalization,
   parameters,
+  stack,
 )
 
 POSITIONS = ('relative', 'rotary')
@@ -281,8 +282,7 @@ class Conformer(nn.Module):
     view = self._view(frame_mask)
     block = Block
     if config.remat:
-      # Inside a scan nothing can be merged with the first computation.
-      block = nn.remat(Block, prevent_cse=not config.scan_layers)
+      block = stack.rematerialized(block, scanned=config.scan_layers)
     if not config.scan_layers:
       for index in range(wanted):
         hidden, _ = block(config, name=f'block_{index}')(
@@ -295,14 +295,8 @@ class Conformer(nn.Module):
         ' scan_layers, which runs all or none; unstack its parameters with'
         ' `unstack_blocks` and set scan_layers to False.'
       )
-    hidden, _ = nn.scan(
-      block,
-      variable_axes={'params': 0},
-      split_rngs={'params': True, 'dropout': True},
-      in_axes=nn.broadcast,
-      length=self.num_blocks,
-      metadata_params={nn.PARTITION_NAME: axes.LAYERS},
-    )(config, name='blocks')(hidden, view, frame_mask)
+    blocks = stack.scanned(block, num_blocks=self.num_blocks)
+    hidden, _ = blocks(config, name='blocks')(hidden, view, frame_mask)
     return hidden
 
   def _view(self, frame_mask: FrameMask) -> attention.View:
@@ -332,12 +326,6 @@ def unstack_blocks(params: Any, *, num_blocks: int) -> dict[str, Any]:
 
   Those of one without come back as they are.
   """
-  if 'blocks' not in params:
-    return dict(params)
-  separate = {name: leaf for name, leaf in params.items() if name != 'blocks'}
-  for index in range(num_blocks):
-    separate[f'block_{index}'] = jax.tree.map(
-      lambda leaf: leaf[index],  # noqa: B023
-      params['blocks'],
-    )
-  return separate
+  return stack.unstack(
+    params, stacked='blocks', separate='block', num_blocks=num_blocks
+  )

@@ -28,6 +28,7 @@ from musiclm_jax.layers import (
   embedding,
   feedforward,
   normalization,
+  stack,
 )
 from musiclm_jax.layers.cache import LayerCache
 
@@ -246,17 +247,10 @@ class Transformer(nn.Module):
     config = self.config
     block = Block
     if config.remat:
-      # Inside a scan nothing can be merged with the first computation.
-      block = nn.remat(Block, prevent_cse=not config.scan_layers)
+      block = stack.rematerialized(block, scanned=config.scan_layers)
     if config.scan_layers and not keeps_caches:
-      hidden, _ = nn.scan(
-        block,
-        variable_axes={'params': 0},
-        split_rngs={'params': True, 'dropout': True},
-        in_axes=nn.broadcast,
-        length=config.num_layers,
-        metadata_params={nn.PARTITION_NAME: axes.LAYERS},
-      )(config=config, name='layers')(hidden, view)
+      layers = stack.scanned(block, num_blocks=config.num_layers)
+      hidden, _ = layers(config=config, name='layers')(hidden, view)
       return hidden, ()
     self._require_separate_layers()
     kept = []
@@ -297,15 +291,9 @@ def unstack_layers(params: Any, *, num_layers: int) -> dict[str, Any]:
 
   Those of one without come back as they are.
   """
-  if 'layers' not in params:
-    return dict(params)
-  separate = {name: leaf for name, leaf in params.items() if name != 'layers'}
-  for index in range(num_layers):
-    separate[f'layer_{index}'] = jax.tree.map(
-      lambda leaf: leaf[index],  # noqa: B023
-      params['layers'],
-    )
-  return separate
+  return stack.unstack(
+    params, stacked='layers', separate='layer', num_blocks=num_layers
+  )
 
 
 def _dropped(

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 
 from musiclm_jax import axes
 from musiclm_jax.array_types import Array
-from musiclm_jax.layers import attention, feedforward, normalization
+from musiclm_jax.layers import attention, feedforward, normalization, stack
 
 _HIDDEN_AXES = (axes.BATCH, axes.LENGTH, axes.EMBED)
 
@@ -163,17 +163,10 @@ class Encoder(nn.Module):
     view = attention.View(mask=jnp.asarray(valid_mask)[:, None, None, :])
     block = _Block
     if config.remat:
-      # Inside a scan nothing can be merged with the first computation.
-      block = nn.remat(_Block, prevent_cse=not config.scan_layers)
+      block = stack.rematerialized(block, scanned=config.scan_layers)
     if config.scan_layers:
-      hidden, _ = nn.scan(
-        block,
-        variable_axes={'params': 0},
-        split_rngs={'params': True, 'dropout': True},
-        in_axes=nn.broadcast,
-        length=config.num_layers,
-        metadata_params={nn.PARTITION_NAME: axes.LAYERS},
-      )(config=config, name='layers')(hidden, view)
+      layers = stack.scanned(block, num_blocks=config.num_layers)
+      hidden, _ = layers(config=config, name='layers')(hidden, view)
     else:
       for index in range(config.num_layers):
         hidden, _ = block(config=config, name=f'layer_{index}')(hidden, view)
