@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Corpus on disk → batches of crops, in an order without state.
+"""Corpus on disk → batches of crops of audio, in an order without state.
 
-Example number g of a run is a clip (order.Shuffle) and a place in it
-(order.uniform): one random crop of every clip an epoch. Row r of global batch
-b is example b * batch_size + r, so a batch is a pure function of its number and
-threads may make several at once. Needs NumPy, and no TensorFlow.
+Needs NumPy, and no TensorFlow.
 
 Shapes: waveform [batch, samples], sample_mask [batch, samples].
 """
@@ -13,9 +10,8 @@ from __future__ import annotations
 
 import fractions
 import functools
-import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -24,22 +20,13 @@ from jaxtyping import Int
 from musiclm_jax import batches as batches_lib
 from musiclm_jax.audio import resample
 from musiclm_jax.data import corpus as corpus_lib
-from musiclm_jax.data import order, prefetch
+from musiclm_jax.data import order
 from musiclm_jax.data.augmentation import Augmentation
-
-Batch = dict[str, np.ndarray]
-
-# A thread reads while another waits for the disk; more gain nothing here.
-_NUM_AHEAD = 4
-_NUM_THREADS = 2
+from musiclm_jax.data.crop_source import Batch, CropSource, make_batches
 
 
-class AudioBatches:
+class AudioBatches(CropSource):
   """Crops of one split of a corpus; a `BatchSource`.
-
-  `crops='random'` shuffles every epoch anew and never ends, for training.
-  `crops='fixed'` is one pass over the middle of every clip in the order of the
-  corpus, for evaluation; rows beyond the last clip are masked out whole.
 
   A clip shorter than the window is padded with zeros, masked and counted.
   """
@@ -69,11 +56,10 @@ class AudioBatches:
         of the corpus if left out, and never above it.
       augmentations: Applied to each row, in turn.
     """
-    if crops not in ('random', 'fixed'):
-      raise ValueError(f"crops must be 'random' or 'fixed', not {crops!r}.")
-    if batch_size < 1:
-      raise ValueError(f'batch_size must be at least 1, not {batch_size}.')
     self._corpus = corpus_lib.AudioCorpus(corpus_dir)
+    super().__init__(
+      self._corpus.clips(split), batch_size=batch_size, seed=seed, crops=crops
+    )
     corpus_hz = self._corpus.sample_rate_hz
     self._sample_rate_hz = sample_rate_hz or corpus_hz
     if self._sample_rate_hz > corpus_hz:
@@ -82,12 +68,7 @@ class AudioBatches:
         ' wanted; prepare a corpus at that rate, for what is not recorded'
         ' cannot be resampled back.'
       )
-    self._clips = self._corpus.clips(split)
-    self._order = order.Shuffle(num_items=len(self._clips), seed=seed)
-    self._random = crops == 'random'
-    self._seed = seed
     self._augmentations = tuple(augmentations)
-    self._batch_size = batch_size
     self._window = _whole_samples(window_seconds, self._sample_rate_hz)
     # In samples of the corpus, as many as the last sample of the crop needs.
     self._stored_window = -(-self._window * corpus_hz // self._sample_rate_hz)
@@ -102,10 +83,6 @@ class AudioBatches:
       )
 
   @property
-  def batch_size(self) -> int:
-    return self._batch_size
-
-  @property
   def sample_rate_hz(self) -> int:
     return self._sample_rate_hz
 
@@ -118,50 +95,11 @@ class AudioBatches:
     """Where the crops are cut."""
     return self._corpus
 
-  @property
-  def seed(self) -> int:
-    return self._seed
-
-  @property
-  def is_random(self) -> bool:
-    """Whether crops are drawn, without end."""
-    return self._random
-
-  @property
-  def num_clips(self) -> int:
-    """Clips of the split, which are the examples of one epoch."""
-    return len(self._clips)
-
   @functools.cached_property
   def num_padded_clips(self) -> int:
     """Clips of the split that are shorter than the window."""
     lengths = self._corpus.index['num_samples'][self._clips]
     return int(np.count_nonzero(lengths < self._stored_window))
-
-  @property
-  def num_examples(self) -> int | None:
-    """Of one pass over fixed crops; `None` if crops are random: no end."""
-    return None if self._random else self.num_clips
-
-  @property
-  def num_batches(self) -> int | None:
-    """Of one pass over fixed crops; `None` if crops are random: no end."""
-    return None if self._random else -(-self.num_clips // self.batch_size)
-
-  def batches(
-    self, start: int, *, process_index: int = 0, process_count: int = 1
-  ) -> Iterator[Batch]:
-    """Yields this process's rows of each global batch, from number `start`."""
-    rows = order.process_rows(
-      self.batch_size, process_index=process_index, process_count=process_count
-    )
-    return make_batches(
-      self.examples,
-      start,
-      self.num_batches,
-      batch_size=self.batch_size,
-      rows=rows,
-    )
 
   def examples(self, numbers: Int[np.ndarray, ' batch']) -> Batch:
     """The examples of the given numbers, one a row."""
@@ -178,10 +116,6 @@ class AudioBatches:
       mask[row, : len(samples)] = True
     return {batches_lib.WAVEFORM: waveform, batches_lib.SAMPLE_MASK: mask}
 
-  def clips_of(self, numbers: Int[np.ndarray, ' batch']) -> list[int | None]:
-    """The clip that each example is cut from; None beyond the last."""
-    return [clip for clip, _ in self._locate(numbers)]
-
   def _crop(self, clip: int, place: float) -> np.ndarray:
     """float32 [samples] at the wanted rate; a short clip is a short crop."""
     length = int(self._corpus.index['num_samples'][clip])
@@ -193,17 +127,6 @@ class AudioBatches:
       samples, from_hz=self._corpus.sample_rate_hz, to_hz=self._sample_rate_hz
     )
     return samples[: self._window]
-
-  def _locate(self, numbers: np.ndarray) -> list[tuple[int | None, float]]:
-    """Clip (None beyond the last) and place of its crop, 0 start to 1 end."""
-    if not self._random:
-      return [
-        (int(self._clips[n]) if n < self.num_clips else None, 0.5)
-        for n in numbers
-      ]
-    clips = self._clips[self._order.item_at(numbers)]
-    places = order.uniform(numbers, seed=self._seed, purpose='crop')
-    return [(int(clip), float(place)) for clip, place in zip(clips, places)]
 
   def _augmentation_draws(self, numbers: np.ndarray) -> np.ndarray:
     """float64 [batch, augmentations]."""
@@ -284,27 +207,6 @@ class Mixture:
         shape = (len(numbers), *values.shape[1:])
         mixed.setdefault(key, np.zeros(shape, values.dtype))[rows] = values
     return mixed
-
-
-def make_batches(
-  examples: Callable[[np.ndarray], Batch],
-  start: int,
-  end: int | None,
-  *,
-  batch_size: int,
-  rows: range,
-) -> Iterator[Batch]:
-  """Some rows of the global batches from `start` to `end`, made ahead."""
-
-  def make(number: int) -> Batch:
-    return examples(number * batch_size + np.arange(rows.start, rows.stop))
-
-  return prefetch.prefetch(
-    make,
-    itertools.count(start) if end is None else range(start, end),
-    num_ahead=_NUM_AHEAD,
-    num_threads=_NUM_THREADS,
-  )
 
 
 def _whole_samples(seconds: int | float, sample_rate_hz: int) -> int:

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Int
 from musiclm_jax import batches as batches_lib
 from musiclm_jax.data import corpus as corpus_lib
 from musiclm_jax.data import loader, order
+from musiclm_jax.data.crop_source import Batch, make_batches
 
 # The kind of text that a clip itself has; all others are facts by their name.
 CAPTIONS = 'captions'
@@ -79,12 +80,12 @@ class PairBatches:
 
   def batches(
     self, start: int, *, process_index: int = 0, process_count: int = 1
-  ) -> Iterator[loader.Batch]:
+  ) -> Iterator[Batch]:
     """Yields this process's rows of each global batch, from number `start`."""
     rows = order.process_rows(
       self.batch_size, process_index=process_index, process_count=process_count
     )
-    return loader.make_batches(
+    return make_batches(
       self.examples,
       start,
       self._audio.num_batches,
@@ -92,7 +93,7 @@ class PairBatches:
       rows=rows,
     )
 
-  def examples(self, numbers: Int[np.ndarray, ' batch']) -> loader.Batch:
+  def examples(self, numbers: Int[np.ndarray, ' batch']) -> Batch:
     """The examples of the given numbers, one a row."""
     tokens, mask = self._tokenizer(
       self.texts(numbers), num_tokens=self._num_tokens

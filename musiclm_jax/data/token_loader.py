@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Token corpus on disk → batches of aligned crops of a stage's window.
 
-Example number g of a run is a clip and a whole second in it, drawn as the audio
-loader draws them: a batch is a pure function of its number. All streams are cut
-at the same second, and those without a rate are looked up there. Needs NumPy,
-and no TensorFlow.
+A crop starts on a whole second: all streams are cut there, and those without a
+rate are looked up there. Needs NumPy, and no TensorFlow.
 
 Shapes: codes [batch, frames, levels], frame masks [batch, frames].
 """
@@ -14,29 +12,20 @@ from __future__ import annotations
 import functools
 import math
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 from absl import logging
 from jaxtyping import Int
 
 from musiclm_jax import batches as batches_lib
-from musiclm_jax.data import loader, order
-from musiclm_jax.data.corpus import ClipNumber
+from musiclm_jax.data.crop_source import Batch, CropSource
 from musiclm_jax.data.token_corpus import TokenCorpus
 from musiclm_jax.stages.spec import StageSpec
 from musiclm_jax.streams import require_same_stream
 
-Batch = dict[str, np.ndarray]
 
-
-class TokenBatches:
+class TokenBatches(CropSource):
   """Crops of one split of a token corpus; a `BatchSource`.
-
-  `crops='random'` shuffles every epoch anew and never ends, for training: one
-  crop of every clip an epoch. `crops='fixed'` is one pass over the middle of
-  every clip in the order of the corpus, for evaluation; rows beyond the last
-  clip are masked out whole.
 
   A clip shorter than the window is padded, masked and counted.
   """
@@ -61,18 +50,12 @@ class TokenBatches:
       seed: Of order and crops.
       crops: 'random' for training, 'fixed' for evaluation.
     """
-    if crops not in ('random', 'fixed'):
-      raise ValueError(f"crops must be 'random' or 'fixed', not {crops!r}.")
-    if batch_size < 1:
-      raise ValueError(f'batch_size must be at least 1, not {batch_size}.')
     self._corpus = TokenCorpus(corpus_dir)
+    super().__init__(
+      self._corpus.clips(split), batch_size=batch_size, seed=seed, crops=crops
+    )
     require_streams(self._corpus, spec=spec, corpus_dir=corpus_dir)
     self._spec = spec
-    self._clips = self._corpus.clips(split)
-    self._order = order.Shuffle(num_items=len(self._clips), seed=seed)
-    self._random = crops == 'random'
-    self._seed = seed
-    self._batch_size = batch_size
     if self.num_padded_clips:
       logging.info(
         '%s: %d of %d clips of %r are shorter than %g s; they are padded.',
@@ -84,17 +67,8 @@ class TokenBatches:
       )
 
   @property
-  def batch_size(self) -> int:
-    return self._batch_size
-
-  @property
   def spec(self) -> StageSpec:
     return self._spec
-
-  @property
-  def num_clips(self) -> int:
-    """Clips of the split, which are the examples of one epoch."""
-    return len(self._clips)
 
   @functools.cached_property
   def num_padded_clips(self) -> int:
@@ -102,52 +76,18 @@ class TokenBatches:
     window = self._spec.window_seconds
     return sum(self._corpus.num_seconds(clip) < window for clip in self._clips)
 
-  @property
-  def num_examples(self) -> int | None:
-    """Of one pass over fixed crops; `None` if crops are random: no end."""
-    return None if self._random else self.num_clips
-
-  @property
-  def num_batches(self) -> int | None:
-    """Of one pass over fixed crops; `None` if crops are random: no end."""
-    return None if self._random else -(-self.num_clips // self.batch_size)
-
-  def batches(
-    self, start: int, *, process_index: int = 0, process_count: int = 1
-  ) -> Iterator[Batch]:
-    """Yields this process's rows of each global batch, from number `start`."""
-    rows = order.process_rows(
-      self.batch_size, process_index=process_index, process_count=process_count
-    )
-    return loader.make_batches(
-      self.examples,
-      start,
-      self.num_batches,
-      batch_size=self.batch_size,
-      rows=rows,
-    )
-
   def examples(self, numbers: Int[np.ndarray, ' batch']) -> Batch:
     """The examples of the given numbers, one a row."""
-    return crops(self._corpus, self._locate(numbers), spec=self._spec)
+    places = [
+      None if clip is None else (clip, self._second(clip, place))
+      for clip, place in self._locate(numbers)
+    ]
+    return crops(self._corpus, places, spec=self._spec)
 
-  def _locate(self, numbers: np.ndarray) -> list[tuple[int, int] | None]:
-    """Clip and first second of each crop; None beyond the last clip."""
-    if not self._random:
-      return [
-        self._place(self._clips[n], 0.5) if n < self.num_clips else None
-        for n in numbers
-      ]
-    clips = self._clips[self._order.item_at(numbers)]
-    places = order.uniform(numbers, seed=self._seed, purpose='crop')
-    return [self._place(clip, place) for clip, place in zip(clips, places)]
-
-  def _place(
-    self, clip: ClipNumber, place: float | np.floating
-  ) -> tuple[int, int]:
+  def _second(self, clip: int, place: float) -> int:
     """The second at `place`, 0 the first that a crop may start at, 1 the last."""
     room = self._corpus.num_seconds(clip) - self._spec.window_seconds
-    return int(clip), int(place * (max(0, math.floor(room)) + 1))
+    return int(place * (max(0, math.floor(room)) + 1))
 
 
 def crops(
