@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an exported folder holds, and how it is written.
+
+    config.json            format, and the fingerprints of all components
+    modeling_musiclm/      the PyTorch modules, a package of their own
+    codec/ semantic/ mulan/ stages/{semantic,coarse,fine}/
+      config.json          the bundle's own model.json
+      model.safetensors    PyTorch's names and layouts
+      linen.json           paths, shapes and types, for the way back
+    requirements.txt
+
+`staged` gives a folder beside the wanted one and renames it at the end, so what
+fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import safetensors.numpy
+
+from musiclm_jax.checkpoints import bundle, config_json
+from musiclm_jax.export import naming
+from musiclm_jax.inference import assembly as assemblies
+
+# Of the folder; `pytorch/configuration.py` names the same.
+FORMAT_VERSION = 1
+CONFIG = 'config.json'
+WEIGHTS = 'model.safetensors'
+LINEN = 'linen.json'
+PACKAGE = 'modeling_musiclm'
+REQUIREMENTS = 'requirements.txt'
+
+_SOURCES = pathlib.Path(__file__).parent / 'pytorch'
+_REQUIRED = 'torch\nsafetensors\n'
+
+_Path = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def staged(output: _Path) -> Iterator[pathlib.Path]:
+  """A new folder that becomes `output` if the block ends well.
+
+  Raises:
+    ValueError: `output` is there already and is not an empty folder.
+  """
+  output = pathlib.Path(os.path.abspath(output))
+  if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    raise ValueError(
+      f'{output} is not empty; name a folder that is not there yet.'
+    )
+  staging = output.parent / f'.{output.name}.{os.getpid()}'
+  staging.mkdir(parents=True)
+  try:
+    yield staging
+    os.replace(staging, output)
+  finally:
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def read_bundles(model: _Path) -> dict[str, bundle.Bundle]:
+  """The bundles of a model, or one alone, by their place in the folder.
+
+  Args:
+    model: A folder with a `music_lm.json`, or that of one bundle.
+
+  Raises:
+    ValueError: It is neither; bundles are damaged or do not fit together.
+  """
+  model = pathlib.Path(model)
+  if not (model / assemblies.MUSIC_LM_JSON).exists():
+    return dict([_placed(bundle.load(model))])
+  assembly = assemblies.read(model)
+  folders = [getattr(assembly, name) for name in assemblies.TOKENIZERS]
+  folders += [assembly.stages[name] for name in assemblies.STAGES]
+  return dict(_placed(bundle.load(folder)) for folder in folders)
+
+
+def write(
+  directory: pathlib.Path, bundles: Mapping[str, bundle.Bundle]
+) -> None:
+  """Writes components, modules, requirements and the config of all."""
+  for place, found in bundles.items():
+    write_component(found, directory / place)
+  write_package(directory / PACKAGE)
+  (directory / REQUIREMENTS).write_text(_REQUIRED)
+  _write_json(
+    directory / CONFIG,
+    {
+      'format_version': FORMAT_VERSION,
+      'kind': 'music_lm' if len(bundles) > 1 else 'component',
+      'components': {
+        place: {'kind': found.kind, 'fingerprint': found.fingerprint}
+        for place, found in bundles.items()
+      },
+    },
+  )
+
+
+def write_component(found: bundle.Bundle, directory: pathlib.Path) -> None:
+  """Writes one bundle as PyTorch reads it."""
+  state = naming.to_state_dict(found.weights, kind=found.kind)
+  directory.mkdir(parents=True)
+  model = bundle.read_model_json(found.directory)
+  # Through its class, so that every field is there, with its default.
+  model['config'] = config_json.to_json(found.config)
+  _write_json(directory / CONFIG, model | {'format_version': FORMAT_VERSION})
+  _write_json(directory / LINEN, naming.describe(found.weights))
+  safetensors.numpy.save_file(
+    state, directory / WEIGHTS, metadata={'format': 'pt'}
+  )
+  # safetensors makes its file for the owner alone.
+  shutil.copymode(directory / CONFIG, directory / WEIGHTS)
+
+
+def write_package(directory: pathlib.Path) -> None:
+  """Copies the PyTorch modules, as they are."""
+  shutil.copytree(
+    _SOURCES, directory, ignore=shutil.ignore_patterns('__pycache__')
+  )
+
+
+def _placed(found: bundle.Bundle) -> tuple[str, bundle.Bundle]:
+  """Where in the folder a bundle goes, and the bundle."""
+  naming.rule_of(found.kind)
+  if found.kind == 'stage':
+    return f'stages/{found.config.spec.name}', found
+  return {'conditioner': 'mulan'}.get(found.kind, found.kind), found
+
+
+def _write_json(path: pathlib.Path, fields: Any) -> None:
+  path.write_text(json.dumps(fields, indent=2) + '\n')
