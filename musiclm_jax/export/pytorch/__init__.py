@@ -5,3 +5,8 @@ from modeling_musiclm import Codec
 codec = Codec.from_pretrained('exported/codec')
 codes = codec.encode(waveform)
 """
+
+from .codec import Codec
+from .semantic import SemanticTokenizer
+
+__all__ = ['Codec', 'SemanticTokenizer']
