@@ -4,10 +4,13 @@
   musiclm generate --model runs/model --prompt "slow piano waltz" \\
     --prompt "fast accordion reel" --seconds 10 --num_samples 4 --output out
 
-Writes a WAV for each piece, a picture of their spectrograms and generate.json:
-prompts, seeds, fingerprints of the model and the time that each stage took. A
-file ends in the rank of its piece among the samples of its prompt: 1 is the
-piece that MuLan finds most like it.
+Writes a WAV for each piece, a picture of the spectrograms of the first sixteen,
+and generate.json: prompts, seeds, fingerprints of the model and the time that each
+stage took. A file ends in the rank of its piece among the samples of its prompt:
+1 is the piece that MuLan finds most like it.
+
+--prompts names a file of prompts, as `musiclm prompts` writes them; the facts in it
+go into generate.json, where `musiclm evaluate adherence` looks for them.
 
 A prompt may change over time: --schedule names a file of lines `SECONDS TEXT`.
 Audio may take its place (--prompt_audio), or be what the music goes on from
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -29,6 +33,7 @@ from musiclm_jax.cli import flags
 from musiclm_jax.cli import main as shell
 
 if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
+  from musiclm_jax.evaluation.prompts import Prompt
   from musiclm_jax.inference.music_lm import Music, MusicLM
   from musiclm_jax.inference.request import Request
   from musiclm_jax.inference.settings import SamplingConfig
@@ -36,6 +41,7 @@ if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
 _JSON = 'generate.json'
 _PICTURE = 'spectrograms.png'
 _STAGES = ('semantic', 'coarse', 'fine')
+_MOST_PICTURED = 16  # More would make a picture too high to open.
 
 
 def main(argv: Sequence[str]) -> None:
@@ -43,21 +49,24 @@ def main(argv: Sequence[str]) -> None:
   output = pathlib.Path(options.output)
   if output.exists() and not output.is_dir():
     raise flags.UsageError(f'--output: {output} is a file; name a folder.')
-  sources = ('prompt', 'schedule', 'prompt_audio', 'continue_from')
+  sources = ('prompt', 'prompts', 'schedule', 'prompt_audio', 'continue_from')
   if not any(getattr(options, source) for source in sources):
     named = ', '.join(f'--{source}' for source in sources)
     raise flags.UsageError(f'nothing says what to make; give one of {named}.')
   sampling = _sampling(options)
 
   from musiclm_jax.cli import train
+  from musiclm_jax.evaluation import prompts
   from musiclm_jax.inference.music_lm import MusicLM
 
   train.keep_compiled_programs()
+  described = prompts.read(options.prompts) if options.prompts else []
+  options.prompt += [prompt.text for prompt in described]
   _request(options, sampling)  # Says what is wrong before weights are read.
   music_lm = MusicLM.load(options.model, dtype=options.dtype)
   request = _request(options, sampling, audio_of=music_lm)
   music = _compose(music_lm, request)
-  pieces = list(_pieces(music_lm, request, music))
+  pieces = list(_pieces(music_lm, request, music, described=described))
   _write(output, music_lm, music, pieces, options=options, request=request)
 
 
@@ -66,6 +75,7 @@ def _parser() -> flags.Parser:
   add = parser.add_argument
   add('--model', required=True, help='folder of a music_lm.json')
   add('--prompt', action='append', default=[], help='repeatable')
+  add('--prompts', metavar='FILE', help='a file of prompts')
   add('--schedule', action='append', default=[], help='a file; repeatable')
   add('--prompt_audio', help='an audio file in place of prompts')
   add('--continue_from', help='an audio file that the music begins with')
@@ -186,11 +196,16 @@ def _compose(music_lm: MusicLM, request: Request) -> Music:
 
 
 def _pieces(
-  music_lm: MusicLM, request: Request, music: Music
+  music_lm: MusicLM,
+  request: Request,
+  music: Music,
+  *,
+  described: Sequence[Prompt],
 ) -> Iterator[dict[str, Any]]:
   """What generate.json tells of each row of `music`."""
   import numpy as np
 
+  facts = {prompt.text: dict(prompt.facts) for prompt in described}
   similarity = music_lm.similarity(music)
   groups = similarity.reshape(-1, request.num_samples)
   ranks = np.argsort(np.argsort(-groups, axis=1), axis=1).reshape(-1) + 1
@@ -200,6 +215,9 @@ def _pieces(
     yield {
       'file': f'{number}_{_slug(music.prompts[row])}_{ranks[row]}.wav',
       'prompt': music.prompts[row],
+      **(
+        {'facts': facts[text]} if (text := music.prompts[row]) in facts else {}
+      ),
       'seed': int(music.seeds[row]),
       'rank': int(ranks[row]),
       'similarity': round(float(similarity[row]), 4),
@@ -242,7 +260,9 @@ def _write(
     by_rank[f'{piece["file"]}  seed {piece["seed"]}'] = waveform
     print(f'{output / piece["file"]}: similarity {piece["similarity"]:.3f}')
   pictures.save_spectrograms(
-    by_rank, sample_rate_hz=music.sample_rate_hz, path=output / _PICTURE
+    dict(itertools.islice(by_rank.items(), _MOST_PICTURED)),
+    sample_rate_hz=music.sample_rate_hz,
+    path=output / _PICTURE,
   )
   spent = sum(music.seconds.values())
   audio_seconds = len(pieces) * float(request.seconds)

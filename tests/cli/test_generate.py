@@ -67,6 +67,20 @@ def test_every_prompt_becomes_files_that_are_ranked(model, tmp_path, capsys):
   assert 'semantic' in shown and '100%' in shown
 
 
+def test_a_file_of_prompts_is_made_with_its_facts(model, tmp_path):
+  file = tmp_path / 'prompts.jsonl'
+  file.write_text('{"prompt": "slow", "facts": {"tempo_bpm": 60}}')
+  report = run(
+    model,
+    tmp_path / 'out',
+    *('--prompt=first', f'--prompts={file}', '--num_samples=2'),
+    '--seconds=1.5',  # As above: nothing new is compiled.
+  )
+  told = [(p['prompt'], p.get('facts')) for p in report['pieces']]
+  assert told[::2] == [('first', None), ('slow', {'tempo_bpm': 60})]
+  assert told[1::2] == told[::2]
+
+
 def test_settings_are_for_all_stages_or_for_each():
   options = ['--model=a', '--output=b', '--temperature=1,0.5,0', '--top_k=5']
   config = generate._sampling(

@@ -15,6 +15,7 @@ import ast
 import csv
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -22,6 +23,7 @@ from musiclm_jax.data import sources
 from musiclm_jax.data.tasks import audio_files
 
 _COLUMNS = ('ytid', 'start_s', 'end_s', 'aspect_list', 'caption')
+_IS_BALANCED = 'is_balanced_subset'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,12 +90,32 @@ class MusicCaps:
 
   @functools.cached_property
   def _rows(self) -> Mapping[str, Mapping[str, str]]:
-    path = pathlib.Path(self.csv_path).expanduser()
-    if not path.exists():
-      raise ValueError(f'There is no {path}; csv_path is the MusicCaps table.')
-    with open(path, newline='', encoding='utf-8') as lines:
-      reader = csv.DictReader(lines)
-      missing = set(_COLUMNS) - set(reader.fieldnames or ())
-      if missing:
-        raise ValueError(f'{path} lacks the columns {sorted(missing)}.')
-      return {row['ytid']: row for row in reader}
+    return read_table(self.csv_path)
+
+
+def read_table(
+  csv_path: str | os.PathLike[str], *, balanced: bool = False
+) -> dict[str, dict[str, str]]:
+  """The rows of the table by `ytid`.
+
+  Args:
+    csv_path: The table.
+    balanced: Those alone of the subset whose genres have equal parts.
+
+  Raises:
+    ValueError: There is no such table, or it lacks a column or the subset.
+  """
+  path = pathlib.Path(csv_path).expanduser()
+  if not path.exists():
+    raise ValueError(f'There is no {path}; csv_path is the MusicCaps table.')
+  with open(path, newline='', encoding='utf-8') as lines:
+    reader = csv.DictReader(lines)
+    wanted = {*_COLUMNS, *([_IS_BALANCED] if balanced else [])}
+    if missing := wanted - set(reader.fieldnames or ()):
+      raise ValueError(f'{path} lacks the columns {sorted(missing)}.')
+    rows = {row['ytid']: row for row in reader}
+  if balanced:
+    rows = {k: row for k, row in rows.items() if row[_IS_BALANCED] == 'True'}
+    if not rows:
+      raise ValueError(f'No row of {path} is of the balanced subset.')
+  return rows

@@ -57,3 +57,16 @@ def test_a_wrong_table_is_named(tmp_path):
     source.clips()
   with pytest.raises(ValueError, match="'clips' or 'videos', not 'mp3'"):
     _make(tmp_path, audio='mp3', seconds=2)
+
+
+def test_the_balanced_subset_is_chosen_by_its_column(tmp_path):
+  path = tmp_path / 'table.csv'
+  path.write_text(TABLE)
+  assert list(musiccaps.read_table(path)) == ['-0Gj8-vB1q4', '0Z-1Ab']
+  assert list(musiccaps.read_table(path, balanced=True)) == ['0Z-1Ab']
+  path.write_text(TABLE.replace(',True,', ',False,'))
+  with pytest.raises(ValueError, match='No row of .* is of the balanced'):
+    musiccaps.read_table(path, balanced=True)
+  path.write_text(TABLE.replace('is_balanced_subset', 'balanced'))
+  with pytest.raises(ValueError, match="lacks .*'is_balanced_subset'"):
+    musiccaps.read_table(path, balanced=True)

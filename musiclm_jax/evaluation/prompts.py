@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What music was asked for: prompts with facts, and the files made from them.
+
+A prompt file has a JSON object a line: `prompt`; `facts`, what the prompt states
+(`families`, `tempo_bpm`, `meter`, …), if anything; and `file`, where music has
+been made from it. `musiclm generate` leaves the same in its generate.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+GENERATED_JSON = 'generate.json'
+
+_Path = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompt:
+  """One piece that is asked for.
+
+  Attributes:
+    text: In words.
+    facts: What it states, by name.
+    file: Of the music, if there is any; relative to the folder it is in.
+  """
+
+  text: str
+  facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  file: str | None = None
+
+  def __post_init__(self):
+    if not self.text.strip():
+      raise ValueError(f'{self.text!r} is not a prompt; write some words.')
+
+
+def read(path: _Path) -> list[Prompt]:
+  """The prompts of a file, in order.
+
+  Raises:
+    ValueError: A line is no prompt: names it. Or there is none.
+  """
+  found = []
+  lines = pathlib.Path(path).expanduser().read_text(encoding='utf-8')
+  for number, line in enumerate(lines.splitlines(), start=1):
+    if not line.strip():
+      continue
+    try:
+      found.append(_prompt(json.loads(line)))
+    except ValueError as error:
+      raise ValueError(
+        f'{path}, line {number}: {error} A line is an object like'
+        ' {"prompt": "slow piano", "facts": {"tempo_bpm": 66}}.'
+      ) from error
+  if not found:
+    raise ValueError(f'{path} has no prompts; write one a line.')
+  return found
+
+
+def write(path: _Path, prompts: Iterable[Prompt]) -> None:
+  """Writes a prompt file, whole or not at all."""
+  path = pathlib.Path(path).expanduser()
+  staging = path.with_name(f'.{path.name}.{os.getpid()}')
+  staging.write_text(
+    ''.join(
+      json.dumps(_fields(prompt), ensure_ascii=False) + '\n'
+      for prompt in prompts
+    ),
+    encoding='utf-8',
+  )
+  os.replace(staging, path)
+
+
+def of_folder(
+  directory: _Path, *, prompt_file: _Path | None = None
+) -> list[Prompt]:
+  """The music of a folder and what it was asked to be.
+
+  Args:
+    directory: Of audio files.
+    prompt_file: A line for each file; generate.json of the folder if left out.
+
+  Raises:
+    ValueError: There is neither, or a file is missing or not named.
+  """
+  folder = pathlib.Path(directory).expanduser()
+  generated = folder / GENERATED_JSON
+  if prompt_file is not None:
+    source, found = prompt_file, read(prompt_file)
+  elif generated.exists():
+    source = generated
+    found = [
+      _prompt(piece) for piece in json.loads(generated.read_text())['pieces']
+    ]
+  else:
+    raise ValueError(
+      f'{folder} has no {GENERATED_JSON}; say by --prompts FILE what each file'
+      ' was asked to be, in lines of {"file": …, "prompt": …, "facts": …}.'
+    )
+  for prompt in found:
+    if prompt.file is None or not (folder / prompt.file).is_file():
+      raise ValueError(
+        f'{source} tells of {prompt.text!r} with the file {prompt.file!r}, which'
+        f' {folder} does not hold.'
+      )
+  return found
+
+
+def having(prompts: Sequence[Prompt], fact: str) -> list[int]:
+  """The numbers of those prompts that state a fact."""
+  return [
+    number
+    for number, prompt in enumerate(prompts)
+    if prompt.facts.get(fact) not in (None, [], {})
+  ]
+
+
+def _prompt(fields: Any) -> Prompt:
+  """One line of a file, or a piece of generate.json."""
+  for name, kind in (('prompt', str), ('facts', dict), ('file', str)):
+    value = fields.get(name) if isinstance(fields, dict) else None
+    wanted = name == 'prompt' or value is not None
+    if wanted and not isinstance(value, kind):
+      raise ValueError(f'{fields!r} has no {name!r} that is a {kind.__name__}.')
+  return Prompt(
+    text=fields['prompt'],
+    facts=fields.get('facts') or {},
+    file=fields.get('file'),
+  )
+
+
+def _fields(prompt: Prompt) -> dict[str, Any]:
+  optional = {'facts': prompt.facts, 'file': prompt.file}
+  return {'prompt': prompt.text} | {k: v for k, v in optional.items() if v}
