@@ -75,6 +75,16 @@ class LogMel(Float32Module):
     magnitude = torch.fft.rfft(frames * self.window).abs()
     return torch.log(magnitude @ self.filters + self.floor)
 
+  def num_frames(self, num_samples: int) -> int:
+    """Frames of the result."""
+    padded = num_samples + sum(self._padded(num_samples))
+    return (padded - self.window_samples) // self.hop_samples + 1
+
+  def frame_mask(self, sample_mask: torch.Tensor) -> torch.Tensor:
+    """True at the frames that cover at least one valid sample."""
+    padded = functional.pad(sample_mask, self._padded(sample_mask.shape[1]))
+    return padded.unfold(1, self.window_samples, self.hop_samples).any(dim=-1)
+
   def _padded(self, num_samples: int) -> tuple[int, int]:
     """Samples before and after, so that the last frame is a whole one."""
     if self.padding == 'VALID':
