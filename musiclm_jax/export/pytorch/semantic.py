@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .conformer import Conformer
 from .configuration import Config, Path, load_weights, read_config
+from .conformer import Conformer
 from .layers import Float32Module, LayerNorm
 from .quantizer import nearest
 from .resample import resample

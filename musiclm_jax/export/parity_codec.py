@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A codec beside its export: layers, codes, waveform, and waveform in pieces.
+
+Shapes: waveform [batch, samples], codes [batch, frames, levels].
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import torch
+
+from musiclm_jax.array_types import Codes
+from musiclm_jax.checkpoints.bundle import Bundle
+from musiclm_jax.codec.soundstream import SoundStream
+from musiclm_jax.export import parity, parity_codes, parity_layers
+from musiclm_jax.export.clips import Clips
+from musiclm_jax.export.pytorch.codec import Codec
+
+# Layers are compared on the beginning; what is made of the whole, on more than
+# the exported codec reads at once.
+_LAYER_FRAMES = 100
+_WHOLE_FRAMES = 570
+_PIECES = (1, 7, 50)
+# A flip of one level changes those after it; a seam between two chunks that did
+# not fit would change more.
+_LEAST_SHARE = 0.99
+
+
+def compare(
+  sheet: parity.Sheet,
+  component: str,
+  *,
+  found: Bundle,
+  folder: pathlib.Path,
+  clips: Clips,
+) -> None:
+  """Adds all checks of a codec.
+
+  Args:
+    sheet: Where to.
+    component: Its place in the folder.
+    found: The bundle.
+    folder: What was exported of it.
+    clips: What to compare on.
+  """
+  exported = Codec.from_pretrained(folder)
+  codes = _compare_encoder(sheet, component, found, exported, clips)
+  _compare_decoder(sheet, component, found, exported, codes)
+  _compare_whole(sheet, component, found, exported, clips)
+
+
+def _compare_encoder(
+  sheet: parity.Sheet,
+  component: str,
+  found: Bundle,
+  exported: Codec,
+  clips: Clips,
+) -> Codes:
+  """Gives JAX's codes back."""
+  waveform = clips.batch(
+    sample_rate_hz=exported.sample_rate_hz,
+    num_samples=_LAYER_FRAMES * exported.hop_samples,
+  )
+  ours = parity_layers.run_linen(
+    SoundStream(found.config), found.weights, waveform, method='encode'
+  )
+  with parity_layers.capture_torch(exported) as theirs:
+    made, _ = exported.encode_chunk(torch.from_numpy(waveform))
+  parity_layers.compare(
+    sheet,
+    component,
+    kind=found.kind,
+    variables=found.weights,
+    wanted=ours.layers,
+    model=exported,
+    got=theirs,
+  )
+  wanted, got = np.array(ours.result), made.numpy()
+  latents = [layers['encoder'] for layers in (ours.layers, theirs)]
+  levels, dim = wanted.shape[-1], latents[0].shape[-1]
+  flips = parity_codes.residual_flips(
+    *(made.reshape(-1, dim) for made in latents),
+    quantizer=found.weights['codebooks']['quantizer']
+    | found.weights['params'].get('quantizer', {}),
+    wanted=wanted.reshape(-1, levels),
+    got=got.reshape(-1, levels),
+  )
+  sheet.codes(
+    component,
+    'codes',
+    wanted=wanted,
+    got=got,
+    num_unexplained=flips.num_unexplained,
+    note=flips.note,
+  )
+  return wanted
+
+
+def _compare_decoder(
+  sheet: parity.Sheet,
+  component: str,
+  found: Bundle,
+  exported: Codec,
+  codes: Codes,
+) -> None:
+  ours = parity_layers.run_linen(
+    SoundStream(found.config), found.weights, codes, method='decode'
+  )
+  with parity_layers.capture_torch(exported) as theirs, torch.no_grad():
+    made, _ = exported.decode_chunk(torch.from_numpy(codes).long())
+  parity_layers.compare(
+    sheet,
+    component,
+    kind=found.kind,
+    variables=found.weights,
+    wanted=ours.layers,
+    model=exported,
+    got=theirs,
+  )
+  sheet.values(
+    component,
+    'waveform of JAX’s codes',
+    wanted=ours.result,
+    got=made.numpy(),
+    absolute=parity.WAVEFORM_BOUND,
+  )
+
+
+def _compare_whole(
+  sheet: parity.Sheet,
+  component: str,
+  found: Bundle,
+  exported: Codec,
+  clips: Clips,
+) -> None:
+  """As both are used: a longer clip, read and made chunk by chunk."""
+  rate_hz = exported.sample_rate_hz
+  # Not whole hops: the last one is filled up.
+  num_samples = _WHOLE_FRAMES * exported.hop_samples - 1
+  waveform = clips.batch(sample_rate_hz=rate_hz, num_samples=num_samples)
+  codec = found.config.make_codec(found.weights, stream=found.stream_out)
+  with parity.highest_precision():
+    codes = codec.encode(waveform, sample_rate_hz=rate_hz)
+    wanted = codec.decode(codes)
+  sheet.codes(
+    component,
+    'codes of a whole clip',
+    wanted=codes,
+    got=exported.encode(torch.from_numpy(waveform)).numpy(),
+    least_share=_LEAST_SHARE,
+  )
+  theirs = torch.from_numpy(codes).long()
+  pieces = _cut(theirs)
+  for name, made in (
+    ('waveform of a whole clip', exported.decode(theirs)),
+    (
+      'waveform in pieces',
+      torch.cat(list(exported.decode_pieces(pieces)), dim=1),
+    ),
+  ):
+    sheet.values(
+      component,
+      name,
+      wanted=wanted,
+      got=made.numpy(),
+      absolute=parity.WAVEFORM_BOUND,
+    )
+
+
+def _cut(codes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+  """Pieces of several lengths, the last of what is left."""
+  rest = codes.shape[1] - sum(_PIECES)
+  return codes.split([*_PIECES, rest], dim=1)
