@@ -28,6 +28,7 @@ from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.step import (
   TrainStep,
   divide_by_weight,
+  rate_metrics,
   step_metrics,
 )
 
@@ -146,7 +147,12 @@ def make_adversarial_train_step(
     averaged = train_state.moving_average(
       state, {'params': params[GENERATOR], **statistics}, decay=ema_decay
     )
-    metrics = step_metrics(_metrics_of(played), finite=finite)
+    rates = {
+      f'{player}/{name}': rate
+      for player in opt_state
+      for name, rate in rate_metrics(opt_state[player]).items()
+    }
+    metrics = step_metrics({**_metrics_of(played), **rates}, finite=finite)
     state = train_state.advance(
       state,
       finite=finite,

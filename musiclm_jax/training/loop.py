@@ -22,7 +22,7 @@ from absl import logging
 
 from musiclm_jax.array_types import Batch
 from musiclm_jax.batches import BatchSource
-from musiclm_jax.checkpoints import bundle
+from musiclm_jax.checkpoints import bundle, config_json
 from musiclm_jax.checkpoints import warm_start as warm_starts
 from musiclm_jax.checkpoints.manager import CheckpointManager, resume_or_start
 from musiclm_jax.training import origin
@@ -103,6 +103,7 @@ def train(
       seed=seed,
       warm_start=warm_start,
     )
+    _require_publishable(training, state)
     run = Run(
       model_dir=directory,
       training=training,
@@ -138,6 +139,15 @@ def train(
     logging.info('Stopped after step %d, as SIGTERM asked.', run.step)
     raise SystemExit(EXIT_STOPPED)
   return run.state
+
+
+def _require_publishable(training: Trainable, state: TrainState) -> None:
+  """Raises now, not when the run ends, if no bundle can hold the config."""
+
+  def check(state: TrainState) -> None:
+    config_json.to_json(training.bundle(state).config)
+
+  jax.eval_shape(check, state)
 
 
 def _begin(

@@ -8,6 +8,7 @@ was skipped makes no update, so it does not move the schedule.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,8 +81,13 @@ def adam(
 ) -> optax.GradientTransformation:
   """Adam (Kingma and Ba, 2015)."""
   first, second = betas
-  return _clipped(
-    optax.adam(learning_rate, b1=first, b2=second, eps=epsilon), clip_norm
+  return _optimizer(
+    optax.adam,
+    learning_rate=learning_rate,
+    clip_norm=clip_norm,
+    b1=first,
+    b2=second,
+    eps=epsilon,
   )
 
 
@@ -95,16 +101,15 @@ def adamw(
 ) -> optax.GradientTransformation:
   """AdamW (Loshchilov and Hutter, 2019); biases and gains do not decay."""
   first, second = betas
-  return _clipped(
-    optax.adamw(
-      learning_rate,
-      b1=first,
-      b2=second,
-      eps=epsilon,
-      weight_decay=weight_decay,
-      mask=_has_two_dimensions,
-    ),
-    clip_norm,
+  return _optimizer(
+    optax.adamw,
+    learning_rate=learning_rate,
+    clip_norm=clip_norm,
+    b1=first,
+    b2=second,
+    eps=epsilon,
+    weight_decay=weight_decay,
+    mask=_has_two_dimensions,
   )
 
 
@@ -116,13 +121,12 @@ def adafactor(
   clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
   """Adafactor (Shazeer and Stern, 2018), without momentum."""
-  return _clipped(
-    optax.adafactor(
-      learning_rate,
-      decay_rate=decay_rate,
-      multiply_by_parameter_scale=multiply_by_parameter_scale,
-    ),
-    clip_norm,
+  return _optimizer(
+    optax.adafactor,
+    learning_rate=learning_rate,
+    clip_norm=clip_norm,
+    decay_rate=decay_rate,
+    multiply_by_parameter_scale=multiply_by_parameter_scale,
   )
 
 
@@ -159,9 +163,25 @@ def slowed(
   return optax.chain(optimizer, optax.GradientTransformation(check, slow))
 
 
-def _clipped(
-  optimizer: optax.GradientTransformation, clip_norm: float | None
+def learning_rate_of(opt_state: Any) -> jax.Array | None:
+  """That of the last update; None of an optimizer that is not of this file."""
+  return optax.tree.get(
+    opt_state, 'learning_rate', filtering=lambda _, v: isinstance(v, jax.Array)
+  )
+
+
+def _optimizer(
+  make: Callable[..., optax.GradientTransformation],
+  *,
+  learning_rate: float | Schedule,
+  clip_norm: float | None,
+  **constants: Any,
 ) -> optax.GradientTransformation:
+  """`make(learning_rate, …)`, its rate kept in its state, for the logs."""
+  others = set(inspect.signature(make).parameters) - {'learning_rate'}
+  optimizer = optax.inject_hyperparams(make, static_args=others)(
+    learning_rate=learning_rate, **constants
+  )
   if clip_norm is None:
     return optimizer
   if clip_norm <= 0:

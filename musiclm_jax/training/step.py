@@ -19,6 +19,7 @@ from flax.core import meta
 
 from musiclm_jax.array_types import Array, Batch, PRNGKey, Variables
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
+from musiclm_jax.training import optimizers
 from musiclm_jax.training import state as train_state
 from musiclm_jax.training.objective import Objective
 from musiclm_jax.training.state import TrainState
@@ -135,6 +136,7 @@ def make_train_step(
       {
         'loss': output.loss,
         'gradient_norm': WeightedMean.of(optax.tree.norm(gradients)),
+        **rate_metrics(opt_state),
         **output.metrics,
       },
       finite=finite,
@@ -150,6 +152,12 @@ def make_train_step(
     return state, metrics
 
   return train_step
+
+
+def rate_metrics(opt_state: Any) -> dict[str, WeightedMean]:
+  """The learning rate of the update; nothing if the optimizer keeps none."""
+  rate = optimizers.learning_rate_of(opt_state)
+  return {} if rate is None else {'learning_rate': WeightedMean.of(rate)}
 
 
 def step_metrics(

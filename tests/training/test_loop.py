@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole runs in this process: resumed, stopped, refused, compiled once."""
 
+import dataclasses
 import os
 import signal
 
@@ -99,13 +100,11 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, make):
 
   jax.tree.map(np.testing.assert_array_equal, whole, resumed)
   assert int(resumed.step) == 12
-  assert figures(tmp_path / 'a') == figures(tmp_path / 'b')
-  assert (
-    len(
-      {v for (_, n), v in figures(tmp_path / 'a').items() if n == 'train/loss'}
-    )
-    == 12
-  )
+  made = figures(tmp_path / 'a')
+  assert made == figures(tmp_path / 'b')
+  assert len({v for (_, name), v in made.items() if name == 'train/loss'}) == 12
+  rates = {v for (_, name), v in made.items() if name.endswith('learning_rate')}
+  assert list(rates) == [pytest.approx(0.01)]
 
 
 def test_nothing_is_compiled_after_the_first_step(tmp_path):
@@ -225,6 +224,19 @@ def test_other_seed_than_the_run_was_begun_with_is_an_error(tmp_path):
   run(tmp_path, num_steps=2)
   with pytest.raises(ValueError, match='begun with seed 0 .* seed 1'):
     run(tmp_path, seed=1)
+
+
+def test_config_that_no_bundle_can_hold_is_an_error_before_the_first_step(
+  tmp_path,
+):
+  class Odd(toys.Reconstruction):
+    def bundle(self, variables):
+      return dataclasses.replace(super().bundle(variables), config=[7])
+
+  training = dataclasses.replace(plain(), objective=Odd())
+  with pytest.raises(ValueError, match='config is a list.*write a tuple'):
+    run(tmp_path, training)
+  assert not (tmp_path / 'metrics').exists()
 
 
 def test_source_that_ends_is_an_error(tmp_path):

@@ -147,3 +147,25 @@ def test_every_optimizer_descends_a_bowl(make):
     change, state = optimizer.update(2 * params, state, params)
     params = optax.apply_updates(params, change)
   assert float(jnp.sum(params**2)) < 13 / 2
+
+
+@pytest.mark.parametrize('clip_norm', [None, 1.0])
+def test_the_rate_of_an_update_is_kept_for_the_logs(clip_norm):
+  def schedule(count):
+    return 0.5 / (count + 1)
+
+  optimizer = optimizers.slowed(
+    optimizers.adamw(learning_rate=schedule, clip_norm=clip_norm),
+    parts=['slow'],
+    factor=0.1,
+  )
+  params = {'slow': jnp.ones(3)}
+  state = optimizer.init(params)
+  for expected in (0.5, 0.25):
+    _, state = optimizer.update(params, state, params)
+    assert float(optimizers.learning_rate_of(state)) == expected
+
+
+def test_an_optimizer_that_keeps_no_rate_has_none():
+  state = optax.sgd(0.1, momentum=0.9).init({'weight': jnp.ones(2)})
+  assert optimizers.learning_rate_of(state) is None

@@ -123,7 +123,7 @@ def test_activations_are_constrained_only_if_the_mesh_is_entered_rightly():
 def test_parameters_and_moments_lie_by_the_rules():
   state = first_state(MESHES['mesh222'], plain(), toys.Noise().batch(0))
   kernel = PartitionSpec('fsdp', 'tensor')
-  moments = state.opt_state[1][0]
+  moments = optax.tree.get(state.opt_state, 'ScaleByAdamState')
   averaged = state.averaged['params']
   for tree in (state.params, moments.mu, moments.nu, averaged):
     assert tree['encoder']['kernel'].sharding.spec == kernel

@@ -63,7 +63,7 @@ def test_players_are_not_mixed_up():
       ema_decay=0.9,
     )
   )
-  moments = axes_of.opt_state['discriminator'][0].mu
+  moments = optax.tree.get(axes_of.opt_state['discriminator'], 'mu')
   assert moments['logit']['kernel'] == PartitionSpec(axes.MLP, None)
   assert axes_of.params['generator']['encoder']['kernel'] == ENCODER
   assert axes_of.averaged['params']['encoder']['kernel'] == ENCODER
