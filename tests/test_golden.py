@@ -8,7 +8,6 @@ and every parameter. After a change that means to change them:
 """
 
 import dataclasses
-import functools
 import importlib
 import inspect
 import math
@@ -20,7 +19,6 @@ import subprocess
 import sys
 
 import gin
-import jax
 import numpy as np
 import pytest
 from flax.core import meta
@@ -28,6 +26,8 @@ from gin import config as gin_config
 
 from musiclm_jax.cli import flags, setup
 from musiclm_jax.data import corpus, sources, token_writer, writer
+from musiclm_jax.mulan import wordpiece
+from musiclm_jax.planning import abstract
 from musiclm_jax.streams import TokenStream
 from musiclm_jax.training import loop
 
@@ -125,15 +125,24 @@ def write_texts(folder):
     folder / 'tokens',
     show_progress=False,
   )
+  (folder / 'bert').mkdir()
+  (folder / 'bert' / 'vocab.txt').write_text('\n'.join(bert_tokens()))
   stand_ins = {
     'MODEL_DIR': 'MODEL_DIR',
     'TRAINED': 'TRAINED',
     'CORPUS': str(folder / 'corpus'),
     'TOKENS': str(folder / 'tokens'),
+    'BERT': str(folder / 'bert'),
   }
   for experiment in EXPERIMENTS:
     text = golden_text(experiment, stand_ins)
     (folder / f'{experiment}.txt').write_text(text)
+
+
+def bert_tokens():
+  """As many as BERT-base, uncased, has."""
+  special = wordpiece.SPECIAL
+  return [*special, *(f'piece{n}' for n in range(30522 - len(special)))]
 
 
 def root_of(experiment):
@@ -175,10 +184,8 @@ def golden_text(experiment, stand_ins):
   bound = configure(experiment, stand_ins)
   parts = [f'# {experiment}', operative_config(root_of(experiment))]
   if 'training' in bound:  # What a fit builds depends on what was trained.
-    batch = next(iter(bound['batches'].batches(0)))
-    state = jax.eval_shape(
-      functools.partial(bound['training'].init, bound.get('seed', 0)), batch
-    )
+    batch = abstract.batch_form(bound['batches'])
+    state = abstract.boxed_state(bound['training'], batch=batch)
     parts += [
       table('Batch', batch),
       table('Parameters', state.params),

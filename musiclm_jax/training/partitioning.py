@@ -116,6 +116,14 @@ class Partitioner:
       devices, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape)
     )
 
+  def over(
+    self, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
+  ) -> Partitioner:
+    """The same rules over a mesh of devices that are not of this process."""
+    other = dataclasses.replace(self)
+    other.__dict__['mesh'] = mesh  # Where the cached property keeps its own.
+    return other
+
   @contextlib.contextmanager
   def entered(self) -> Iterator[None]:
     """The context in which everything is traced."""
