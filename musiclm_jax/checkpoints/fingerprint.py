@@ -23,7 +23,7 @@ SEPARATOR = '/'
 def fingerprint(weights: Mapping[str, np.ndarray], *, config: Any) -> str:
   """Names `weights` (flat, by path) together with the JSON of their config."""
   leaves = [
-    [path, array.dtype.name, list(array.shape), _leaf_hash(array)]
+    [path, array.dtype.name, list(array.shape), leaf_hash(array)]
     for path, array in sorted(weights.items())
   ]
   text = config_json.canonical_json({'config': config, 'weights': leaves})
@@ -58,7 +58,8 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
   return nested
 
 
-def _leaf_hash(array: np.ndarray) -> str:
+def leaf_hash(array: np.ndarray) -> str:
+  """SHA-256 of the values of one leaf."""
   if sys.byteorder != 'little':
     # Bytes as they lie on disk, so that a bundle has one name everywhere.
     array = array.byteswap()

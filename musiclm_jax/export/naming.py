@@ -171,9 +171,13 @@ def to_state_dict(
 
 
 def describe(weights: Mapping[str, Any]) -> dict[str, Any]:
-  """Paths, shapes and types, as JSON: what `from_state_dict` goes back by."""
+  """Of each path shape, type and hash, as JSON: the way back."""
   return {
-    path: {'shape': list(leaf.shape), 'dtype': leaf.dtype.name}
+    path: {
+      'shape': list(leaf.shape),
+      'dtype': leaf.dtype.name,
+      'sha256': fingerprints.leaf_hash(leaf),
+    }
     for path, leaf in fingerprints.flatten(weights).items()
   }
 

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported folder, perhaps fine-tuned in PyTorch, as bundles again.
+
+Weights that nobody changed have the fingerprint that they had. Others have a
+new one, and with it a new token space: what was trained on the codes of the old
+one is refused. A codec whose decoder alone was changed still makes the same
+codes, and keeps its token space.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from musiclm_jax.checkpoints import bundle, config_json
+from musiclm_jax.checkpoints import fingerprint as fingerprints
+from musiclm_jax.export import folder as folders
+from musiclm_jax.export import naming
+from musiclm_jax.inference import assembly as assemblies
+from musiclm_jax.streams import TokenStream
+
+# What a codec's codes do not depend on.
+_AFTER_THE_CODES = {'codec': 'params/decoder/'}
+
+_ORIGIN = '# Imported from PyTorch; exported from {fingerprint}.\n'
+
+_Path = str | os.PathLike[str]
+
+
+def import_folder(exported: _Path, output: _Path) -> dict[str, str]:
+  """Publishes every component of an exported folder.
+
+  Args:
+    exported: What `musiclm export` wrote, with the weights that it holds now;
+      or the folder of one of its components.
+    output: A folder that is not there yet.
+
+  Returns:
+    The fingerprints of the bundles, by their place in `output`.
+
+  Raises:
+    ValueError: A component is missing or damaged, or not the one that was
+      exported; or they do not fit together any more. Nothing is written.
+  """
+  exported = pathlib.Path(exported)
+  fields = _read_json(exported / folders.CONFIG)
+  places = {'.': exported}
+  if 'components' in fields:
+    places = {place: exported / place for place in fields['components']}
+  with folders.staged(output) as directory:
+    published = {
+      place: _publish(directory / place, folder)
+      for place, folder in places.items()
+    }
+    if fields['kind'] == 'music_lm':
+      _assemble(directory)
+  return published
+
+
+def _publish(directory: pathlib.Path, folder: pathlib.Path) -> str:
+  fields = _read_json(folder / folders.CONFIG)
+  return bundle.publish(
+    directory,
+    _contents(folder, fields),
+    gin_config=_ORIGIN.format(fingerprint=fields['fingerprint']),
+  )
+
+
+def _contents(
+  folder: pathlib.Path, fields: Mapping[str, Any]
+) -> bundle.BundleContents:
+  """What the folder of one component holds."""
+  described = _read_json(folder / folders.LINEN)
+  try:
+    state = safetensors.numpy.load_file(folder / folders.WEIGHTS)
+  except (OSError, safetensors.SafetensorError) as error:
+    raise ValueError(
+      f'{folder / folders.WEIGHTS} cannot be read ({error}); save the state'
+      ' dict there again.'
+    ) from error
+  weights = naming.from_state_dict(
+    state, kind=fields['kind'], described=described
+  )
+  stream_out = fields['stream_out']
+  return bundle.BundleContents(
+    kind=fields['kind'],
+    config=config_json.from_json(fields['config']),
+    weights=weights,
+    stream_out=None
+    if stream_out is None
+    else TokenStream.from_json(stream_out),
+    streams_in=tuple(map(TokenStream.from_json, fields['streams_in'])),
+    trained_on=fields['trained_on'],
+    derived_from=_derived_from(fields, weights, described=described),
+  )
+
+
+def _derived_from(
+  fields: Mapping[str, Any],
+  weights: Mapping[str, Any],
+  *,
+  described: Mapping[str, Any],
+) -> str | None:
+  """The fingerprint whose codes these weights still make, if not their own."""
+  leaves: Mapping[str, np.ndarray] = fingerprints.flatten(weights)
+  found = fingerprints.fingerprint(leaves, config=fields['config'])
+  if found == fields['fingerprint']:
+    return fields['derived_from']
+  free = _AFTER_THE_CODES.get(fields['kind'])
+  changed = [
+    path
+    for path, leaf in leaves.items()
+    if fingerprints.leaf_hash(leaf) != described[path]['sha256']
+    and not (free and path.startswith(free))
+  ]
+  return None if changed else fields['derived_from'] or fields['fingerprint']
+
+
+def _assemble(directory: pathlib.Path) -> None:
+  assemblies.write(
+    directory,
+    **{name: directory / name for name in assemblies.TOKENIZERS},
+    stages={name: directory / 'stages' / name for name in assemblies.STAGES},
+  )
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    fields = json.loads(path.read_text())
+  except FileNotFoundError as error:
+    raise ValueError(
+      f'{path} is missing; give a folder that `musiclm export` wrote, or one of'
+      ' a component in it.'
+    ) from error
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(
+      f'{path} is not JSON ({error}); export it again.'
+    ) from error
+  version = fields.get('format_version')
+  if path.name == folders.CONFIG and version != folders.FORMAT_VERSION:
+    raise ValueError(
+      f'{path} has format version {version}; this program reads'
+      f' {folders.FORMAT_VERSION}. Use the version of musiclm_jax that wrote it.'
+    )
+  return fields
