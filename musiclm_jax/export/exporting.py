@@ -8,13 +8,22 @@ import pathlib
 from collections.abc import Callable, Mapping
 
 from musiclm_jax.export import folder as folders
-from musiclm_jax.export import parity, parity_codec, parity_semantic
+from musiclm_jax.export import (
+  parity,
+  parity_codec,
+  parity_mulan,
+  parity_music_lm,
+  parity_semantic,
+  parity_stages,
+)
 from musiclm_jax.export.clips import Clips
 
 # By the kind of the bundle.
 COMPARISONS: Mapping[str, Callable[..., None]] = {
   'codec': parity_codec.compare,
   'semantic': parity_semantic.compare,
+  'conditioner': parity_mulan.compare,
+  'stage': parity_stages.compare,
 }
 
 
@@ -47,6 +56,10 @@ def export(
     for place, found in bundles.items():
       COMPARISONS[found.kind](
         sheet, place, found=found, folder=directory / place, clips=clips
+      )
+    if len(bundles) > 1:
+      parity_music_lm.compare(
+        sheet, bundles=bundles, directory=directory, clips=clips
       )
     sheet.require_passed()
     sheet.write(pathlib.Path(directory))

@@ -47,9 +47,7 @@ class MuLan(nn.Module):
     stream: The codes it makes.
   """
 
-  def __init__(
-    self, config: configuration.Config, *, stream: TokenStream
-  ):
+  def __init__(self, config: configuration.Config, *, stream: TokenStream):
     """Makes untrained weights.
 
     Args:
@@ -60,9 +58,7 @@ class MuLan(nn.Module):
     towers = config.towers
     self.stream = stream
     self.sample_rate_hz = towers.audio.mel.sample_rate_hz
-    self.window_samples = int(
-      towers.audio.window_seconds * self.sample_rate_hz
-    )
+    self.window_samples = int(towers.audio.window_seconds * self.sample_rate_hz)
     self.embed_dim = towers.embed_dim
     self._hop_samples = config.hop_seconds * self.sample_rate_hz
     self._max_tokens = towers.max_tokens

@@ -226,6 +226,8 @@ class ResNet(nn.Module):
 class Bottleneck(nn.Module):
   """1 × 1 down, 3 × 3, 1 × 1 up, added to what came in."""
 
+  channels_first = True
+
   def __init__(
     self, width_in: int, width: int, *, stride: int, num_groups: int
   ):
@@ -257,6 +259,8 @@ class Bottleneck(nn.Module):
 
 class GroupNorm(nn.GroupNorm):
   """Over all steps of an example, in float32."""
+
+  channels_first = True
 
   def __init__(self, num_groups: int, channels: int):
     super().__init__(num_groups, channels, eps=layers.EPSILON)

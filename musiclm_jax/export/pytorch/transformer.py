@@ -72,14 +72,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-  """Blocks over a causal sequence.
+  """Blocks over a causal sequence."""
 
-  Args:
-    config: Sizes, as the bundle has them.
-    max_length: The longest sequence.
-  """
-
-  def __init__(self, config: Config, *, max_length: int):
+  def __init__(self, config: Config):
     super().__init__()
     self.config = config
     self.rotary = config.position == 'rotary'
@@ -89,15 +84,7 @@ class Transformer(nn.Module):
         num_buckets=config.num_buckets,
         max_distance=config.max_distance,
       )
-      buckets = layers.distance_buckets(
-        torch.arange(max_length),
-        num_buckets=config.num_buckets,
-        max_distance=config.max_distance,
-      )
-      self.register_buffer('buckets', buckets, persistent=False)
-    self.layers = nn.ModuleList(
-      Block(config) for _ in range(config.num_layers)
-    )
+    self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
     self.norm = layers.RMSNorm(config.embed_dim)
 
   def forward(
@@ -148,6 +135,5 @@ class Transformer(nn.Module):
     if self.rotary:
       bias = torch.zeros(1, *distance.shape, device=positions.device)
     else:
-      bias = self.relative_bias.weight.float()
-      bias = bias[:, self.buckets[distance.clamp(min=0)]]
+      bias = self.relative_bias(num_attended)[:, distance.clamp(min=0)]
     return bias.masked_fill(distance < 0, -torch.inf)[None].to(dtype)
