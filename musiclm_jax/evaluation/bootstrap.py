@@ -70,6 +70,7 @@ def estimate(
   confidence: float = 0.95,
   num_resamples: int = 2_000,
   seed: int = 0,
+  recentred: bool = False,
 ) -> Estimate:
   """Any figure of rows, with its bootstrap interval over groups of them.
 
@@ -79,6 +80,9 @@ def estimate(
     confidence: Share of the resampled figures inside the interval.
     num_resamples: How often the groups are drawn anew.
     seed: Of these draws; the same one gives the same interval.
+    recentred: Moves the interval by as much as the mean of the resampled
+      figures is off the figure. For one that grows where clips repeat, as a
+      distance of covariances does, so that its interval would lie above it.
   """
   if not len(groups):
     raise ValueError('There are no clips to take a mean over; give at least 1.')
@@ -88,10 +92,12 @@ def estimate(
   # No interpolation: between two infinities (silence has an SI-SDR of minus
   # infinity) it would give NaN.
   low, high = np.quantile(figures, [outside, 1 - outside], method='nearest')
+  mean = float(statistic(np.arange(len(groups))))
+  shift = mean - float(np.mean(figures)) if recentred else 0.0
   return Estimate(
-    mean=float(statistic(np.arange(len(groups)))),
-    low=float(low),
-    high=float(high),
+    mean=mean,
+    low=float(low) + shift,
+    high=float(high) + shift,
     num_clips=len(set(groups)),
   )
 

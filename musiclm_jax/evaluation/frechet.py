@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FAD: how far the embeddings of one set of music are from those of another.
+
+Fréchet Audio Distance (Kilgour et al., 2019), section 4: both sets are taken for
+Gaussian, and the figure is the squared 2-Wasserstein distance of these. It grows
+as music is left out: to first order by a constant over the number of samples,
+so that a line through the figures of smaller sets tells that of an endless one,
+FAD∞ (Effectively unbiased FID and Inception Score, Chong and Forsyth, 2020,
+section 3; for music, Adapting Fréchet Audio Distance for generative music
+evaluation, Gui et al., 2024). A figure is of an embedder: it says nothing beside
+one of another.
+
+Means and covariances are float64 and can be merged (Chan et al., 1979), so that
+a set need not be held.
+
+Shapes: embeddings [frames, dim] of one clip, covariance [dim, dim].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from musiclm_jax.evaluation import bootstrap
+
+# Below this many samples for each dimension a report warns.
+SAMPLES_PER_DIM = 5
+
+_NUM_RESAMPLES = 200  # A resample is two decompositions.
+_NUM_SIZES, _DRAWS_OF_A_SIZE = 8, 4
+_SMALLEST_SHARE = 0.25  # Of the clips, in the smallest set of FAD∞.
+
+Embeddings = Float[np.ndarray, '_ dim']  # Clips differ in length.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Moments:
+  """What of a set counts.
+
+  Attributes:
+    count: Samples.
+    mean: Of them.
+    scatter: The sum of the outer products of their deviations from it.
+  """
+
+  count: int
+  mean: Float[np.ndarray, ' dim']
+  scatter: Float[np.ndarray, 'dim dim']
+
+  @classmethod
+  def of(cls, embeddings: Embeddings) -> Moments:
+    """Of one sample or more."""
+    if embeddings.ndim != 2 or not len(embeddings):
+      raise ValueError(
+        f'Embeddings are [frames, dim], one frame at least, not'
+        f' {list(embeddings.shape)}.'
+      )
+    embeddings = np.asarray(embeddings, np.float64)
+    if not np.isfinite(embeddings).all():
+      raise ValueError(
+        'Some embeddings are NaN or infinite; look for the clip that they are'
+        ' of, and whether the weights are whole.'
+      )
+    mean = embeddings.mean(axis=0)
+    deviations = embeddings - mean
+    return cls(
+      count=len(embeddings), mean=mean, scatter=deviations.T @ deviations
+    )
+
+  def merge(self, other: Moments) -> Moments:
+    """Those of both sets together."""
+    count = self.count + other.count
+    apart = other.mean - self.mean
+    shift = self.count * other.count / count * np.outer(apart, apart)
+    return Moments(
+      count=count,
+      mean=self.mean + apart * (other.count / count),
+      scatter=self.scatter + other.scatter + shift,
+    )
+
+  @property
+  def covariance(self) -> Float[np.ndarray, 'dim dim']:
+    """Over count - 1; of one sample, zeros."""
+    return self.scatter / max(self.count - 1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gaussian:
+  """A mean, and the root of a covariance.
+
+  Attributes:
+    mean: [dim].
+    root: Symmetric; its square is the covariance.
+    trace: Of the covariance.
+    rank: Of the covariance, dim if it is regular.
+  """
+
+  mean: Float[np.ndarray, ' dim']
+  root: Float[np.ndarray, 'dim dim']
+  trace: float
+  rank: int
+
+  @classmethod
+  def of(cls, moments: Moments) -> Gaussian:
+    """Eigenvalues that are rounding noise count as 0: a root would blow it up."""
+    covariance = moments.covariance
+    values, vectors = scipy.linalg.eigh(covariance)
+    noise = max(values[-1], 0) * len(values) * np.finfo(np.float64).eps
+    values = np.where(values > noise, values, 0)
+    return cls(
+      mean=moments.mean,
+      root=(vectors * np.sqrt(values)) @ vectors.T,
+      trace=float(np.trace(covariance)),
+      rank=int(np.count_nonzero(values)),
+    )
+
+  def distance(self, other: Gaussian) -> float:
+    """The squared 2-Wasserstein distance.
+
+    The trace of the root of the product of both covariances is the sum of the
+    singular values of the product of their roots: nothing is inverted, so that
+    a covariance of any rank will do, and equal ones give 0 up to rounding.
+    """
+    apart = self.mean - other.mean
+    in_common = scipy.linalg.svdvals(self.root @ other.root).sum()
+    distance = apart @ apart + self.trace + other.trace - 2 * in_common
+    return max(float(distance), 0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrechetFigures:
+  """How far a set is from its reference.
+
+  Attributes:
+    distance: With an interval over clips of the set; the reference is taken as
+      it is. The interval is that of the spread alone: the bias of a small set is
+      what `at_infinity` is without.
+    at_infinity: FAD∞; NaN for a set too small to take parts of.
+    fit: How much of the spread of the sizes' figures the line explains, 1 for
+      all.
+    by_size: Figure by number of samples, what the line was drawn through.
+    num_samples: Of the set, and of the reference.
+    ranks: Of their covariances.
+    dim: Of an embedding.
+    per_clip: From each clip of the set to the reference; NaN for a clip of one
+      sample, which has no covariance.
+  """
+
+  distance: bootstrap.Estimate
+  at_infinity: float
+  fit: float
+  by_size: dict[int, float]
+  num_samples: tuple[int, int]
+  ranks: tuple[int, int]
+  dim: int
+  per_clip: tuple[float, ...]
+
+  @property
+  def warnings(self) -> tuple[str, ...]:
+    """What makes the figure weak."""
+    found = []
+    for side, count, rank in zip(
+      ('the set', 'the reference'), self.num_samples, self.ranks
+    ):
+      if count < SAMPLES_PER_DIM * self.dim:
+        found.append(
+          f'{count} samples of {side} are few for {self.dim} dimensions: fewer'
+          f' than {SAMPLES_PER_DIM * self.dim} overstate the distance'
+        )
+      if rank < self.dim:
+        found.append(f'the covariance of {side} has rank {rank} of {self.dim}')
+    return tuple(found)
+
+
+def moments_of(clips: Iterable[Embeddings]) -> Moments:
+  """Of all clips, a clip at a time."""
+  found = None
+  for clip in clips:
+    moments = Moments.of(clip)
+    found = moments if found is None else found.merge(moments)
+  if found is None:
+    raise ValueError('There is no clip to take moments of; give at least 1.')
+  return found
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+  """FAD of two sets."""
+  return Gaussian.of(first).distance(Gaussian.of(second))
+
+
+def measure(
+  clips: Sequence[Embeddings], *, reference: Sequence[Embeddings], seed: int = 0
+) -> FrechetFigures:
+  """FAD of clips, its interval, FAD∞ and the figure of each clip.
+
+  Args:
+    clips: The embeddings of each clip of the set.
+    reference: Those of each clip of the reference.
+    seed: Of what is drawn.
+  """
+  goal_moments = moments_of(reference)
+  goal = Gaussian.of(goal_moments)
+  moments = moments_of(clips)
+
+  def of_rows(rows: bootstrap.Rows) -> float:
+    drawn = np.concatenate([clips[row] for row in rows])
+    return goal.distance(Gaussian.of(Moments.of(drawn)))
+
+  by_size = _by_size(clips, goal=goal, seed=seed)
+  at_infinity, fit = _extrapolate(by_size)
+  distance = bootstrap.estimate(
+    of_rows,
+    groups=range(len(clips)),
+    num_resamples=_NUM_RESAMPLES,
+    seed=seed,
+    recentred=True,
+  )
+  return FrechetFigures(
+    distance=dataclasses.replace(distance, low=max(distance.low, 0.0)),
+    at_infinity=at_infinity,
+    fit=fit,
+    by_size=by_size,
+    num_samples=(moments.count, goal_moments.count),
+    ranks=(Gaussian.of(moments).rank, goal.rank),
+    dim=len(goal.mean),
+    per_clip=tuple(
+      of_rows(np.array([row])) if len(clip) > 1 else float('nan')
+      for row, clip in enumerate(clips)
+    ),
+  )
+
+
+def _by_size(
+  clips: Sequence[Embeddings], *, goal: Gaussian, seed: int
+) -> dict[int, float]:
+  """Mean figures of parts of the set, drawn by clips, evenly spaced in 1 / N."""
+  draw = np.random.default_rng(seed)
+  shares = 1 / np.linspace(1 / _SMALLEST_SHARE, 1, _NUM_SIZES)
+  sizes = sorted({round(share * len(clips)) for share in shares} - {0})
+  found = {}
+  for size in sizes:
+    counts, figures = [], []
+    for _ in range(_DRAWS_OF_A_SIZE if size < len(clips) else 1):
+      rows = draw.choice(len(clips), size=size, replace=False)
+      drawn = np.concatenate([clips[row] for row in rows])
+      counts.append(len(drawn))
+      figures.append(goal.distance(Gaussian.of(Moments.of(drawn))))
+    found[int(np.mean(counts))] = float(np.mean(figures))
+  return found
+
+
+def _extrapolate(by_size: dict[int, float]) -> tuple[float, float]:
+  """Where the line over 1 / N is at 0, and how well it fits."""
+  if len(by_size) < 3:
+    return float('nan'), float('nan')
+  inverse = 1 / np.array(list(by_size), np.float64)
+  figures = np.array(list(by_size.values()))
+  slope, at_infinity = np.polyfit(inverse, figures, 1)
+  left = figures - (slope * inverse + at_infinity)
+  spread = np.sum((figures - figures.mean()) ** 2)
+  fit = 1 - np.sum(left**2) / spread if spread > 0 else 1.0
+  return float(at_infinity), float(fit)

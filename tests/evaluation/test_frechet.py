@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+import scipy.linalg
+
+from musiclm_jax.evaluation import frechet
+
+
+def _clips(
+  num_clips: int, *, dim: int = 7, frames: int = 5, seed: int = 0, shift=0.0
+) -> list[np.ndarray]:
+  """Correlated samples, frame by frame independent."""
+  mix = np.random.default_rng(99).standard_normal((dim, dim))
+  draw = np.random.default_rng(seed)
+  return [
+    (draw.standard_normal((frames, dim)) @ mix + shift).astype(np.float32)
+    for _ in range(num_clips)
+  ]
+
+
+def _with_scipy(first: np.ndarray, second: np.ndarray) -> float:
+  """The formula of the paper, in float64, by the root of the product."""
+  first, second = first.astype(np.float64), second.astype(np.float64)
+  a, b = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
+  apart = first.mean(0) - second.mean(0)
+  root = scipy.linalg.sqrtm(a @ b)
+  return float(apart @ apart + np.trace(a + b - 2 * root.real))
+
+
+def test_the_distance_is_that_of_scipy_in_float64():
+  first, second = _clips(31, seed=1), _clips(29, seed=2, shift=0.3)
+  found = frechet.measure(first, reference=second).distance.mean
+  wanted = _with_scipy(np.concatenate(first), np.concatenate(second))
+  assert wanted > 0.5
+  assert abs(found - wanted) < 1e-6
+
+
+def test_the_distance_of_two_numbers_by_hand():
+  # Means 0 and 3, standard deviations 1 and 2: 3² + (2 - 1)².
+  first = frechet.Moments(count=2, mean=np.zeros(1), scatter=np.ones((1, 1)))
+  second = frechet.Moments(
+    count=3, mean=np.full(1, 3.0), scatter=np.full((1, 1), 8.0)
+  )
+  assert frechet.frechet_distance(first, second) == pytest.approx(10)
+
+
+@pytest.mark.parametrize('frames', [5, 1], ids=['regular', 'few samples'])
+def test_a_set_is_no_distance_from_itself(frames: int):
+  clips = _clips(3, dim=11, frames=frames)  # 15 and 3 samples.
+  moments = frechet.moments_of(clips)
+  assert frechet.frechet_distance(moments, moments) < 1e-9
+
+
+def test_merged_moments_are_those_of_the_whole_however_far_from_zero():
+  clips = [c.astype(np.float64) + 1e6 for c in _clips(13, frames=3)]
+  merged = frechet.moments_of(clips)
+  halves = frechet.moments_of(clips[7:]).merge(frechet.moments_of(clips[:7]))
+  whole = np.concatenate(clips)
+  for moments in (merged, halves):
+    assert moments.count == len(whole)
+    np.testing.assert_allclose(moments.mean, whole.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(
+      moments.covariance, np.cov(whole, rowvar=False), atol=1e-8
+    )
+
+
+def test_few_samples_give_the_distance_of_their_plane_and_are_told():
+  draw = np.random.default_rng(3)
+  flat = [np.zeros((2, 5)) for _ in range(7)]
+  for clip in flat:
+    clip[:, :2] = draw.standard_normal((2, 2))
+  moved = [clip + np.array([0, 0, 0, 0, 2.0]) for clip in flat]
+  found = frechet.measure(moved, reference=flat)
+  assert found.distance.mean == pytest.approx(4)
+  assert found.ranks == (2, 2)
+  told = ' '.join(found.warnings)
+  assert '14 samples of the set are few for 5' in told
+  assert 'rank 2 of 5' in told
+
+
+def test_enough_samples_are_not_warned_of():
+  found = frechet.measure(_clips(7), reference=_clips(7, seed=1))
+  assert found.num_samples == (35, 35) and found.warnings == ()
+
+
+def test_at_infinity_most_of_what_a_small_set_overstates_is_gone(
+  monkeypatch,
+):
+  monkeypatch.setattr(frechet, '_NUM_RESAMPLES', 2)  # No interval is wanted.
+  reference = _clips(2_003, seed=4)
+  found = [
+    frechet.measure(_clips(17, seed=seed), reference=reference)
+    for seed in range(10, 23)
+  ]
+  # The truth is 0: one distribution.
+  overstated = np.mean([one.distance.mean for one in found])
+  assert overstated > 0.3
+  assert abs(np.mean([one.at_infinity for one in found])) < overstated / 3
+  sizes = list(found[0].by_size)
+  assert sizes == sorted(sizes) and sizes[-1] == 17 * 5
+  assert found[0].by_size[sizes[0]] > found[0].by_size[sizes[-1]]
+
+
+def test_the_line_is_found_by_hand():
+  by_size = {n: 3 + 40 / n for n in (10, 20, 40)}
+  at_infinity, fit = frechet._extrapolate(by_size)
+  assert at_infinity == pytest.approx(3) and fit == pytest.approx(1)
+  assert np.isnan(frechet._extrapolate({10: 3.0, 20: 4.0})[0])
+
+
+def test_an_interval_holds_the_figure_and_narrows_with_clips():
+  reference = _clips(401, seed=4)
+  few = frechet.measure(_clips(11, seed=5), reference=reference).distance
+  many = frechet.measure(_clips(211, seed=5), reference=reference).distance
+  for found in (few, many):
+    assert found.low < found.mean < found.high
+  assert many.high - many.low < (few.high - few.low) / 2
+  assert (few.num_clips, many.num_clips) == (11, 211)
+
+
+def test_the_odd_clip_out_has_the_largest_distance_of_its_own():
+  clips = _clips(13, seed=6)
+  clips[5] = clips[5] + 4
+  clips[7] = clips[7][:1]
+  found = frechet.measure(clips, reference=_clips(53, seed=7)).per_clip
+  assert np.nanargmax(found) == 5
+  assert np.flatnonzero(np.isnan(found)).tolist() == [7]
+
+
+def test_what_is_no_embedding_is_an_error():
+  with pytest.raises(ValueError, match='NaN or infinite'):
+    frechet.Moments.of(np.array([[1.0, np.nan]]))
+  with pytest.raises(ValueError, match='one frame at least'):
+    frechet.Moments.of(np.zeros((0, 3)))
+  with pytest.raises(ValueError, match='at least 1'):
+    frechet.moments_of([])
