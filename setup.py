@@ -79,6 +79,7 @@ EXTRAS = {
     'fastapi',
     'httpx2',  # What starlette's test client speaks through.
     'hypothesis',
+    'mini-racer',  # Runs the script of a page of ours.
     'onnx',
     'onnxruntime',
     'onnxscript',
