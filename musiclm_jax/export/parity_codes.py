@@ -121,7 +121,7 @@ def _beyond_error(
   wanted_points: Points,
   got_points: Points,
   *,
-  centroids: Points,
+  centroids: Float[np.ndarray, 'codes dim'],
   wanted: Int[np.ndarray, ' points'],
   got: Int[np.ndarray, ' points'],
 ) -> Bool[np.ndarray, ' points']:

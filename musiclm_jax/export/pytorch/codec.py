@@ -116,7 +116,6 @@ class Codec(nn.Module):
     """The waveform of codes of any number of levels, whole frames long."""
     return torch.cat(list(self.decode_pieces([codes])), dim=1)
 
-  @torch.no_grad()
   def decode_pieces(
     self, pieces: Iterable[torch.Tensor]
   ) -> Iterator[torch.Tensor]:
@@ -128,7 +127,8 @@ class Codec(nn.Module):
     for codes in pieces:
       self._require_codes(codes)
       for chunk in codes.to(self.device).split(_CHUNK_FRAMES, dim=1):
-        waveform, state = self.decode_chunk(chunk, state)
+        with torch.no_grad():
+          waveform, state = self.decode_chunk(chunk, state)
         yield waveform
 
   def encode_chunk(
