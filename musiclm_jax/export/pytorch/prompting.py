@@ -118,7 +118,10 @@ def parse_settings(
     fields = {name: values[index] for name, values in per_stage.items()}
     if fields['temperature'] is None:
       fields['temperature'] = getattr(defaults, stage).temperature
-    samplers[stage] = Sampler(**fields)
+    try:
+      samplers[stage] = Sampler(**fields)
+    except ValueError as error:
+      raise ValueError(f'Stage {stage!r}: {error}') from error
   if guidance is not None and not math.isfinite(guidance):
     raise ValueError(f'guidance is {guidance}; a finite number, or None.')
   return Settings(**samplers, guidance=guidance)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole model beside its export: real rows and music."""
+
+import numpy as np
+import pytest
+
+from musiclm_jax.export import clips, folder, parity, parity_music_lm
+from tests.export import whole
+
+
+@pytest.mark.slow
+def test_rows_of_clips_and_music_are_compared_and_the_same(tmp_path):
+  whole.publish(tmp_path / 'model')
+  whole.export(tmp_path / 'model', tmp_path / 'out')
+  made = parity.Sheet(clips='none', fingerprints={})
+  parity_music_lm.compare(
+    made,
+    bundles=folder.read_bundles(tmp_path / 'model'),
+    directory=tmp_path / 'out',
+    clips=clips.synthetic(),
+  )
+  made.require_passed()
+  checks = {(check.component, check.name): check for check in made.checks}
+  for stage in ('semantic', 'coarse', 'fine'):
+    logits = checks[f'stages/{stage}', 'logits of real rows']
+    assert logits.max_abs_error < 1e-3 < logits.shape[-1]
+  music = checks['music_lm', 'acoustic codes of music']
+  assert music.shape == (4, 10, 5) and music.equal_share == 1
+  (waveform,) = (
+    check for (_, name), check in checks.items() if 'waveform' in name
+  )
+  assert waveform.shape == (4, 60) and np.isfinite(waveform.max_abs_error)
