@@ -7,7 +7,6 @@ and every parameter. After a change that means to change them:
   UPDATE_GOLDEN=1 pytest tests/test_golden.py
 """
 
-import dataclasses
 import importlib
 import inspect
 import math
@@ -19,16 +18,13 @@ import subprocess
 import sys
 
 import gin
-import numpy as np
 import pytest
 from flax.core import meta
 from gin import config as gin_config
 
 from musiclm_jax.cli import flags, setup
-from musiclm_jax.data import corpus, sources, token_writer, writer
-from musiclm_jax.mulan import wordpiece
+from musiclm_jax.data import silence
 from musiclm_jax.planning import abstract
-from musiclm_jax.streams import TokenStream
 from musiclm_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -36,61 +32,6 @@ GOLDEN = ROOT / 'tests' / 'golden'
 EXPERIMENTS = sorted(
   path.stem for path in (ROOT / 'gin' / 'experiments').glob('*.gin')
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Silence:
-  """A data set that satisfies any experiment on audio; its content is unread."""
-
-  name: str = 'silence'
-
-  def clips(self):
-    return [
-      sources.ClipRef(id=split, split=split, group=split)
-      for split in ('train', 'validation', 'test')
-    ]
-
-  def load(self, ref):
-    return sources.Clip(
-      waveform=np.full(24000, 0.5, np.float32),
-      sample_rate_hz=24000,
-      captions=('silence',),
-    )
-
-
-class SilentEncoder:
-  """Code 0 of every stream, of the paper's sizes."""
-
-  streams = (
-    TokenStream(
-      name='mulan',
-      rate_hz=None,
-      num_codebooks=12,
-      codebook_size=1024,
-      fingerprint='of MuLan',
-    ),
-    TokenStream(
-      name='semantic',
-      rate_hz=25,
-      num_codebooks=1,
-      codebook_size=1024,
-      fingerprint='of w2v-BERT',
-    ),
-    TokenStream(
-      name='acoustic',
-      rate_hz=50,
-      num_codebooks=12,
-      codebook_size=1024,
-      fingerprint='of SoundStream',
-    ),
-  )
-
-  def encode(self, waveform, *, sample_rate_hz, condition_seconds):
-    return {
-      'mulan': np.zeros((1, len(condition_seconds), 12), np.int32),
-      'semantic': np.zeros((25, 1), np.int32),
-      'acoustic': np.zeros((50, 12), np.int32),
-    }
 
 
 @pytest.fixture(scope='session')
@@ -112,37 +53,10 @@ def texts(tmp_path_factory):
 def write_texts(folder):
   """Writes `<experiment>.txt` for each; a stand-in for each required macro."""
   folder = pathlib.Path(folder)
-  writer.write_corpus(
-    Silence(),
-    folder / 'corpus',
-    sample_rate_hz=24000,
-    num_workers=0,
-    show_progress=False,
-  )
-  token_writer.write_token_corpus(
-    corpus.AudioCorpus(folder / 'corpus'),
-    SilentEncoder(),
-    folder / 'tokens',
-    show_progress=False,
-  )
-  (folder / 'bert').mkdir()
-  (folder / 'bert' / 'vocab.txt').write_text('\n'.join(bert_tokens()))
-  stand_ins = {
-    'MODEL_DIR': 'MODEL_DIR',
-    'TRAINED': 'TRAINED',
-    'CORPUS': str(folder / 'corpus'),
-    'TOKENS': str(folder / 'tokens'),
-    'BERT': str(folder / 'bert'),
-  }
+  stand_ins = silence.write_all(folder)
   for experiment in EXPERIMENTS:
     text = golden_text(experiment, stand_ins)
     (folder / f'{experiment}.txt').write_text(text)
-
-
-def bert_tokens():
-  """As many as BERT-base, uncased, has."""
-  special = wordpiece.SPECIAL
-  return [*special, *(f'piece{n}' for n in range(30522 - len(special)))]
 
 
 def root_of(experiment):

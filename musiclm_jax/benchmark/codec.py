@@ -21,11 +21,10 @@ from flax.core import meta
 from musiclm_jax import batches
 from musiclm_jax.array_types import Batch
 from musiclm_jax.benchmark import limits as limits_lib
-from musiclm_jax.benchmark import products
 from musiclm_jax.codec.chunked import ChunkedCodec
 from musiclm_jax.codec.objective import SoundStreamObjective
 from musiclm_jax.codec.soundstream import SoundStream, SoundStreamConfig
-from musiclm_jax.training import optimizers
+from musiclm_jax.training import optimizers, products
 from musiclm_jax.training.adversarial import AdversarialTraining
 
 

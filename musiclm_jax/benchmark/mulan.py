@@ -21,10 +21,9 @@ from flax.core import meta
 from musiclm_jax import batches
 from musiclm_jax.array_types import Batch
 from musiclm_jax.benchmark import limits as limits_lib
-from musiclm_jax.benchmark import products
 from musiclm_jax.mulan import wordpiece
 from musiclm_jax.mulan.objective import MulanObjective
-from musiclm_jax.training import optimizers
+from musiclm_jax.training import optimizers, products
 from musiclm_jax.training.step import Training
 
 # Of BERT-base, uncased.

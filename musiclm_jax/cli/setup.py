@@ -55,26 +55,54 @@ def configure(
   Raises:
     UsageError: One line, with the place, and the nearest name where it helps.
   """
-  gin.clear_config()
-  folders = ['', *flags.gin_search_paths, str(gin_directory())]
-  # Gin has no public way to set these, only to lengthen them. Its other reader
-  # takes paths for Python packages, and logs an error for each that is none.
-  gin_config._LOCATION_PREFIXES[:] = folders
-  gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
+  _parse(flags, finalize=True)
   try:
-    gin.parse_config_files_and_bindings(flags.gin_file, flags.gin_bindings)
     configured = gin.get_configurable(root)
-  # Gin raises a dozen types, NameError and SyntaxError among them.
   except Exception as error:
-    raise UsageError(gin_errors.explain(error, folders=folders)) from error
+    raise UsageError(
+      gin_errors.explain(error, folders=_folders(flags))
+    ) from error
   reached = _reach(root, supplied=supplied)
   _require_read(reached, bindings=flags.gin_bindings)
   return configured
 
 
+def required_macros(flags: argparse.Namespace) -> set[str]:
+  """Macros that the gin files require and the command does not give."""
+  _parse(flags, finalize=False)
+  return {
+    scope
+    for (scope, selector), bound in gin_config._CONFIG.items()
+    if selector == _MACRO and repr(bound['value']) == '%gin.REQUIRED'
+  }
+
+
 def operative_config() -> str:
   """What took effect so far, defaults included, as a gin file to run again."""
   return gin.operative_config_str()
+
+
+def _folders(flags: argparse.Namespace) -> list[str]:
+  """Where gin files are looked for."""
+  return ['', *flags.gin_search_paths, str(gin_directory())]
+
+
+def _parse(flags: argparse.Namespace, *, finalize: bool) -> None:
+  """Reads the files and the bindings in place of all that was read before."""
+  gin.clear_config()
+  # Gin has no public way to set these, only to lengthen them. Its other reader
+  # takes paths for Python packages, and logs an error for each that is none.
+  gin_config._LOCATION_PREFIXES[:] = _folders(flags)
+  gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
+  try:
+    gin.parse_config_files_and_bindings(
+      flags.gin_file, flags.gin_bindings, finalize_config=finalize
+    )
+  # Gin raises a dozen types, NameError and SyntaxError among them.
+  except Exception as error:
+    raise UsageError(
+      gin_errors.explain(error, folders=_folders(flags))
+    ) from error
 
 
 def _reach(

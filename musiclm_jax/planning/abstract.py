@@ -85,3 +85,10 @@ def local_bytes(abstract: Any, shardings: Any) -> int:
       jax.tree.leaves(abstract), jax.tree.leaves(shardings)
     )
   )
+
+
+def num_bytes(abstract: Any) -> int:
+  """Of all arrays together."""
+  return sum(
+    leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract)
+  )

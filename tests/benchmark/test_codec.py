@@ -7,12 +7,13 @@ import pytest
 from flax.core import meta
 
 from musiclm_jax import batches
-from musiclm_jax.benchmark import codec, limits, products
+from musiclm_jax.benchmark import codec, limits
 from musiclm_jax.benchmark.limits import Limits
 from musiclm_jax.codec import discriminators
 from musiclm_jax.codec.objective import SoundStreamObjective
 from musiclm_jax.codec.soundstream import SoundStream, SoundStreamConfig
 from musiclm_jax.quantization.residual import ResidualQuantizerConfig
+from musiclm_jax.training import products
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musiclm_jax.benchmark import products
 from musiclm_jax.layers import convolution
+from musiclm_jax.training import products
 
 
 def zeros(*shape):
