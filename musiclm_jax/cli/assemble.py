@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the music_lm.json that makes six trained bundles one model.
 
+Five make an AudioLM, whose stages were trained without a condition: leave out
+--conditioner, and prompts.
+
   musiclm assemble --codec=runs/codec --semantic=runs/semantic \\
     --conditioner=runs/conditioner --semantic_stage=runs/semantic_stage \\
     --coarse_stage=runs/coarse_stage --fine_stage=runs/fine_stage \\
@@ -29,7 +32,10 @@ def main(argv: Sequence[str]) -> None:
     'fine_stage',
   ):
     parser.add_argument(
-      f'--{name}', required=True, metavar='DIR', help='folder of the bundle'
+      f'--{name}',
+      required=name != 'conditioner',
+      metavar='DIR',
+      help='folder of the bundle',
     )
   parser.add_argument(
     '--output', required=True, metavar='DIR', help='folder to write to'
@@ -48,8 +54,9 @@ def main(argv: Sequence[str]) -> None:
       name: getattr(options, f'{name}_stage') for name in assembly.STAGES
     },
   )
+  prompt = ' --prompt …' if options.conditioner else ''
   print(
-    f'{options.output}: `musiclm generate --model {options.output} --prompt …`'
+    f'{options.output}: `musiclm generate --model {options.output}{prompt}`'
   )
 
 

@@ -14,7 +14,8 @@ go into generate.json, where `musiclm evaluate adherence` looks for them.
 
 A prompt may change over time: --schedule names a file of lines `SECONDS TEXT`.
 Audio may take its place (--prompt_audio), or be what the music goes on from
-(--continue_from; --seconds then counts it too).
+(--continue_from; --seconds then counts it too). An AudioLM, a model without a
+conditioner, takes no prompt and ranks nothing.
 """
 
 from __future__ import annotations
@@ -50,15 +51,17 @@ def main(argv: Sequence[str]) -> None:
   if output.exists() and not output.is_dir():
     raise flags.UsageError(f'--output: {output} is a file; name a folder.')
   sources = ('prompt', 'prompts', 'schedule', 'prompt_audio', 'continue_from')
-  if not any(getattr(options, source) for source in sources):
-    named = ', '.join(f'--{source}' for source in sources)
-    raise flags.UsageError(f'nothing says what to make; give one of {named}.')
   sampling = _sampling(options)
 
   from musiclm_jax.cli import train
   from musiclm_jax.evaluation import prompts
+  from musiclm_jax.inference import assembly
   from musiclm_jax.inference.music_lm import MusicLM
 
+  takes_prompts = assembly.read(options.model).mulan is not None
+  if takes_prompts and not any(getattr(options, source) for source in sources):
+    named = ', '.join(f'--{source}' for source in sources)
+    raise flags.UsageError(f'nothing says what to make; give one of {named}.')
   train.keep_compiled_programs()
   described = prompts.read(options.prompts) if options.prompts else []
   options.prompt += [prompt.text for prompt in described]
@@ -206,9 +209,14 @@ def _pieces(
   import numpy as np
 
   facts = {prompt.text: dict(prompt.facts) for prompt in described}
-  similarity = music_lm.similarity(music)
-  groups = similarity.reshape(-1, request.num_samples)
-  ranks = np.argsort(np.argsort(-groups, axis=1), axis=1).reshape(-1) + 1
+  num_prompts = len(music.waveform) // request.num_samples
+  # Without a judge, in the order of the seeds.
+  ranks = np.tile(np.arange(request.num_samples) + 1, num_prompts)
+  similarity = None
+  if music_lm.conditioner is not None:
+    similarity = music_lm.similarity(music).tolist()
+    groups = np.reshape(similarity, (num_prompts, -1))
+    ranks = np.argsort(np.argsort(-groups, axis=1), axis=1).reshape(-1) + 1
   for row, waveform in enumerate(music.waveform):
     number = row // request.num_samples + 1
     level = 10 * np.log10(max(float(np.mean(waveform**2)), 1e-12))
@@ -220,7 +228,7 @@ def _pieces(
       ),
       'seed': int(music.seeds[row]),
       'rank': int(ranks[row]),
-      'similarity': round(float(similarity[row]), 4),
+      'similarity': similarity and round(similarity[row], 4),
       'level_db': round(level, 2),
       'peak': round(float(np.abs(waveform).max()), 4),
     }
@@ -258,7 +266,9 @@ def _write(
       output / piece['file'], waveform, sample_rate_hz=music.sample_rate_hz
     )
     by_rank[f'{piece["file"]}  seed {piece["seed"]}'] = waveform
-    print(f'{output / piece["file"]}: similarity {piece["similarity"]:.3f}')
+    like = piece['similarity']
+    judged = '' if like is None else f': similarity {like:.3f}'
+    print(f'{output / piece["file"]}{judged}')
   pictures.save_spectrograms(
     dict(itertools.islice(by_rank.items(), _MOST_PICTURED)),
     sample_rate_hz=music.sample_rate_hz,

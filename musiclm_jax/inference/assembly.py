@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`music_lm.json`: which six bundles are one MusicLM, checked to fit.
 
+Without "mulan" the five others are an AudioLM: its stages read no condition.
+
     {"format_version": 1, "codec": "codec", "semantic": "semantic",
      "mulan": "conditioner",
      "stages": {"semantic": "stages/semantic", "coarse": …, "fine": …}}
@@ -35,23 +37,29 @@ _Path = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Assembly:
-  """The folders of the six bundles of one model.
+  """The folders of the bundles of one model.
 
   Attributes:
     codec: Makes and reads acoustic codes.
     semantic: Makes semantic codes.
-    mulan: Makes the codes of texts and of clips.
+    mulan: Makes the codes of texts and of clips; None of an AudioLM.
     stages: By name, those of `STAGES`.
   """
 
   codec: pathlib.Path
   semantic: pathlib.Path
-  mulan: pathlib.Path
+  mulan: pathlib.Path | None = None
   stages: Mapping[str, pathlib.Path]
+
+  @property
+  def tokenizers(self) -> dict[str, pathlib.Path]:
+    """Those of `TOKENIZERS` that there are."""
+    folders = {name: getattr(self, name) for name in TOKENIZERS}
+    return {name: path for name, path in folders.items() if path is not None}
 
   def fingerprints(self) -> dict[str, str]:
     """Of every bundle."""
-    folders = {name: getattr(self, name) for name in TOKENIZERS}
+    folders = dict(self.tokenizers)
     folders |= {f'stages/{name}': path for name, path in self.stages.items()}
     return {
       name: bundle.read_model_json(path)['fingerprint']
@@ -66,9 +74,9 @@ class Assembly:
         codes of another tokenizer: names both fingerprints and what to run.
     """
     made = {}
-    for name, kind in TOKENIZERS.items():
-      folder: pathlib.Path = getattr(self, name)
-      stream = TokenStream.from_json(_model(folder, kind=kind)['stream_out'])
+    for name, folder in self.tokenizers.items():
+      model = _model(folder, kind=TOKENIZERS[name])
+      stream = TokenStream.from_json(model['stream_out'])
       made[stream.name] = folder, stream
     decoders = {}
     for name, folder in self.stages.items():
@@ -94,16 +102,16 @@ def write(
   *,
   codec: _Path,
   semantic: _Path,
-  mulan: _Path,
+  mulan: _Path | None = None,
   stages: Mapping[str, _Path],
 ) -> Assembly:
-  """Checks six bundles and writes the `music_lm.json` that names them.
+  """Checks the bundles and writes the `music_lm.json` that names them.
 
   Args:
     directory: Where it is written; made if it is not there.
     codec: The codec's folder.
     semantic: The semantic tokenizer's.
-    mulan: The conditioner's.
+    mulan: The conditioner's; none for an AudioLM.
     stages: Those of the stages, by name.
 
   Raises:
@@ -112,7 +120,7 @@ def write(
   assembly = Assembly(
     codec=pathlib.Path(codec),
     semantic=pathlib.Path(semantic),
-    mulan=pathlib.Path(mulan),
+    mulan=None if mulan is None else pathlib.Path(mulan),
     stages=_named({name: pathlib.Path(path) for name, path in stages.items()}),
   )
   assembly.check()
@@ -126,7 +134,7 @@ def write(
 
   fields = {
     'format_version': FORMAT_VERSION,
-    **{name: relative(getattr(assembly, name)) for name in TOKENIZERS},
+    **{name: relative(path) for name, path in assembly.tokenizers.items()},
     'stages': {name: relative(assembly.stages[name]) for name in STAGES},
   }
   directory.mkdir(parents=True, exist_ok=True)
@@ -168,7 +176,11 @@ def _of_json(fields: Any, *, path: pathlib.Path) -> Assembly:
     )
   try:
     return Assembly(
-      **{name: path.parent / fields[name] for name in TOKENIZERS},
+      **{
+        name: path.parent / fields[name]
+        for name in TOKENIZERS
+        if name in fields or name != 'mulan'
+      },
       stages=_named(
         {name: path.parent / part for name, part in fields['stages'].items()}
       ),

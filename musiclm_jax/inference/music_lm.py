@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TEXT → MUSIC: six bundles as one object.
+"""TEXT → MUSIC: six bundles as one object, or five that take no text.
 
 MusicLM (Agostinelli et al., 2023), section 3.3: MuLan's codes of a text take
 the place that its codes of audio had in training; three stages make acoustic
@@ -77,14 +77,14 @@ class MusicLM:
 
   Attributes:
     codec: Acoustic codes to audio.
-    conditioner: Prompts to codes.
+    conditioner: Prompts to codes; None of an AudioLM, which takes none.
     cascade: The stages.
     semantic: Loads the semantic tokenizer, which only continuation needs.
     fingerprints: Of the bundles, by their name in `music_lm.json`.
   """
 
   codec: Codec
-  conditioner: Conditioner
+  conditioner: Conditioner | None
   cascade: Cascade
   semantic: Callable[[], SemanticTokenizer]
   fingerprints: Mapping[str, str]
@@ -112,7 +112,7 @@ class MusicLM:
     }
     return cls(
       codec=load_codec(assembly.codec),
-      conditioner=load_conditioner(assembly.mulan),
+      conditioner=assembly.mulan and load_conditioner(assembly.mulan),
       cascade=Cascade(**stages),
       semantic=lambda: load_semantic(assembly.semantic),
       fingerprints=assembly.fingerprints(),
@@ -125,7 +125,7 @@ class MusicLM:
     *,
     codec: str | os.PathLike[str],
     semantic: str | os.PathLike[str],
-    mulan: str | os.PathLike[str],
+    mulan: str | os.PathLike[str] | None = None,
     stages: Mapping[str, str | os.PathLike[str]],
   ) -> MusicLM:
     """Writes `music_lm.json` over trained bundles, and loads it.
@@ -269,7 +269,12 @@ class MusicLM:
 
     The cosine of both embeddings, in [-1, 1]; of a piece with several sections
     the mean over time.
+
+    Raises:
+      ValueError: The model has no conditioner.
     """
+    if self.conditioner is None:
+      raise ValueError('A model without a conditioner cannot judge its music.')
     length = music.waveform.shape[1]
     found = np.zeros(len(music.waveform), np.float32)
     for starts, rows in prompting.together(music.sections).items():
@@ -293,7 +298,7 @@ class MusicLM:
     """Rows that change together, and what is to be made of them."""
     ticks = self.cascade.ticks(request.seconds)
     given = self._given(request, ticks=ticks)
-    seeds, name = request.seeds(), self.conditioner.stream.name
+    seeds = request.seeds()
     orders = []
     groups = prompting.together([piece.sections for piece in pieces])
     for starts, rows in groups.items():
@@ -305,10 +310,7 @@ class MusicLM:
         ticks=ticks,
         seeds=seeds[rows],
         sections=tuple(
-          Section(
-            start=start,
-            conditions={name: self.conditioner.quantize(embedding)},
-          )
+          Section(start=start, conditions=self._conditions(embedding))
           for start, embedding in embeddings.items()
         ),
         **{kind: np.repeat(c, len(rows), axis=0) for kind, c in given.items()},
@@ -316,9 +318,18 @@ class MusicLM:
       orders.append((rows, order))
     return orders
 
+  def _conditions(
+    self, embeddings: Float[np.ndarray, 'batch embed']
+  ) -> dict[str, Codes]:
+    """Codes of every stream that conditions."""
+    if self.conditioner is None:
+      return {}
+    quantized = self.conditioner.quantize(embeddings)
+    return {self.conditioner.stream.name: quantized}
+
   def _given(self, request: Request, *, ticks: int) -> dict[str, Codes]:
     """Both streams' codes of what is continued, as many whole ticks of each."""
-    if request.continue_from is None:
+    if not request.is_continuation:
       return {}
     begun = resample.resample(
       request.continue_from,

@@ -35,17 +35,24 @@ class Piece:
 def pieces(
   request: Request,
   *,
-  conditioner: Conditioner,
+  conditioner: Conditioner | None,
   ticks_of: Callable[[Exact], int],
 ) -> list[Piece]:
   """The rows of a request, all samples of the first prompt first.
 
   Args:
     request: What is asked for.
-    conditioner: Embeds texts and audio.
+    conditioner: Embeds texts and audio; None of a model without a condition.
     ticks_of: Whole ticks that hold so many seconds.
+
+  Raises:
+    ValueError: A prompt is wanted and there is none, or the reverse.
   """
-  if request.prompts is not None:
+  _require_prompt(request, wanted=conditioner is not None)
+  if conditioner is None:
+    label = 'continuation' if request.is_continuation else 'unprompted'
+    found = [Piece(label=label, sections={0: np.zeros(0, np.float32)})]
+  elif request.prompts is not None:
     found = _of_texts(request, conditioner=conditioner, ticks_of=ticks_of)
   else:
     heard, label = request.prompt_audio, 'audio'
@@ -66,6 +73,24 @@ def together(
   for row, starts in enumerate(sections):
     groups[tuple(starts)].append(row)
   return dict(groups)
+
+
+def _require_prompt(request: Request, *, wanted: bool) -> None:
+  is_prompted = request.prompts is not None or request.prompt_audio is not None
+  if is_prompted and not wanted:
+    raise ValueError(
+      'The model has no conditioner, as an AudioLM, so it takes no prompt; leave'
+      ' it out, or give `continue_from`.'
+    )
+  if wanted and not is_prompted and not request.is_continuation:
+    raise ValueError(
+      'There is no prompt; give `prompts`, `prompt_audio` or `continue_from`.'
+    )
+  if not wanted and request.sampling.guidance_scale is not None:
+    raise ValueError(
+      'Guidance goes away from what the stages make without their condition, and'
+      ' the model has none; leave it out.'
+    )
 
 
 def _of_texts(

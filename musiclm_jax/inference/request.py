@@ -29,7 +29,7 @@ class Request:
 
   Attributes:
     prompts: Texts, or texts over time, as `schedule.parse` reads them; None
-      where audio takes their place.
+      where audio takes their place, or nothing does (AudioLM).
     seconds: Length of the result, what is continued included.
     seed: A whole number for all prompts, or one for each. Sample j of a prompt draws from
       its seed + j; a piece depends on its own seed and on no other.
@@ -52,7 +52,7 @@ class Request:
   sampling: SamplingConfig = SamplingConfig()
 
   def __post_init__(self):
-    self._require_prompt()
+    self._require_one_prompt()
     object.__setattr__(self, 'seconds', _seconds(self.seconds))
     if self.num_samples < 1:
       raise ValueError(f'num_samples is {self.num_samples}; at least 1.')
@@ -66,6 +66,10 @@ class Request:
       object.__setattr__(self, 'prompts', schedule.parse(self.prompts))
       self._require_heard()
     self.seeds()
+
+  @property
+  def is_continuation(self) -> bool:
+    return self.continue_from is not None
 
   @property
   def num_prompts(self) -> int:
@@ -97,16 +101,12 @@ class Request:
     """Samples of the result: the last may be begun only."""
     return math.ceil(self.seconds * sample_rate_hz)
 
-  def _require_prompt(self) -> None:
+  def _require_one_prompt(self) -> None:
     audio = {
       'prompt_audio': self.prompt_audio,
       'continue_from': self.continue_from,
     }
     given = [name for name, waveform in audio.items() if waveform is not None]
-    if self.prompts is None and not given:
-      raise ValueError(
-        'There is no prompt; give `prompts`, `prompt_audio` or `continue_from`.'
-      )
     if self.prompts is not None and self.prompt_audio is not None:
       raise ValueError(
         'Both `prompts` and `prompt_audio` are given; one of them says what to'

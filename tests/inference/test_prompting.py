@@ -2,6 +2,7 @@
 import math
 
 import numpy as np
+import pytest
 
 from musiclm_jax.inference import prompting
 from musiclm_jax.inference.request import Request
@@ -53,3 +54,8 @@ def test_a_clip_to_go_on_from_is_the_prompt_where_there_is_no_other(music_lm):
 def test_rows_are_grouped_by_when_they_change():
   sections = [{0: None}, {0: None, 7: None}, {0: None}]
   assert prompting.together(sections) == {(0,): [0, 2], (0, 7): [1]}
+
+
+def test_a_model_with_a_conditioner_wants_a_prompt(music_lm):
+  with pytest.raises(ValueError, match='There is no prompt'):
+    music_lm.generate(seconds=1)

@@ -35,7 +35,6 @@ def test_clips_of_audio_are_prompts():
 @pytest.mark.parametrize(
   'fields, match',
   [
-    ({'prompts': None}, 'There is no prompt'),
     ({'prompts': []}, 'holds no prompt'),
     ({'prompts': ''}, 'is not a prompt'),
     ({'seconds': 0}, '0 s are asked for'),

@@ -112,6 +112,17 @@ def _unit(rows):
   return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+def publish_audiolm(directory):
+  """Five bundles whose stages read no condition, as one model."""
+  folders = {name: directory / name for name in assembly.TOKENIZERS}
+  streams = publish_tokenizers(folders) | {'mulan': None}
+  stages = {name: directory / 'stages' / name for name in assembly.STAGES}
+  for spec in specs(**streams):
+    publish_stage(stages[spec.name], spec)
+  del folders['mulan']
+  assembly.write(directory, **folders, stages=stages)
+
+
 def publish(directory, *, seed=0):
   """Publishes all six and writes `music_lm.json`; gives back the folders."""
   folders = {name: directory / name for name in assembly.TOKENIZERS}
@@ -158,10 +169,11 @@ def publish_tokenizers(folders, *, seed=0):
 
 def specs(*, mulan, semantic, acoustic):
   """The three stages over these streams."""
+  conditions = [mulan] if mulan else []
   return (
-    semantic_stage(conditions=[mulan], semantic=semantic, window_seconds=6),
+    semantic_stage(conditions=conditions, semantic=semantic, window_seconds=6),
     coarse.coarse(
-      conditions=[mulan],
+      conditions=conditions,
       semantic=semantic,
       acoustic=acoustic,
       num_levels=2,
