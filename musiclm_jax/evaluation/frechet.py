@@ -30,9 +30,11 @@ from musiclm_jax.evaluation import bootstrap
 # Below this many samples for each dimension a report warns.
 SAMPLES_PER_DIM = 5
 
-_NUM_RESAMPLES = 200  # A resample is two decompositions.
+_NUM_RESAMPLES = 100  # A resample is two decompositions.
 _NUM_SIZES, _DRAWS_OF_A_SIZE = 8, 4
 _SMALLEST_SHARE = 0.25  # Of the clips, in the smallest set of FAD∞.
+
+_EPSILON = np.finfo(np.float64).eps
 
 Embeddings = Float[np.ndarray, '_ dim']  # Clips differ in length.
 
@@ -90,33 +92,39 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gaussian:
-  """A mean, and the root of a covariance.
+  """A mean and a covariance, by its root.
 
   Attributes:
     mean: [dim].
-    root: Symmetric; its square is the covariance.
-    trace: Of the covariance.
-    rank: Of the covariance, dim if it is regular.
+    root: Its product with itself, root.T @ root, is the covariance; as many rows
+      as that has rank.
   """
 
   mean: Float[np.ndarray, ' dim']
-  root: Float[np.ndarray, 'dim dim']
-  trace: float
-  rank: int
+  root: Float[np.ndarray, 'rank dim']
 
   @classmethod
   def of(cls, moments: Moments) -> Gaussian:
     """Eigenvalues that are rounding noise count as 0: a root would blow it up."""
-    covariance = moments.covariance
-    values, vectors = scipy.linalg.eigh(covariance)
-    noise = max(values[-1], 0) * len(values) * np.finfo(np.float64).eps
-    values = np.where(values > noise, values, 0)
-    return cls(
-      mean=moments.mean,
-      root=(vectors * np.sqrt(values)) @ vectors.T,
-      trace=float(np.trace(covariance)),
-      rank=int(np.count_nonzero(values)),
-    )
+    values, vectors = scipy.linalg.eigh(moments.covariance)
+    noise = max(values[-1], 0) * len(values) * _EPSILON
+    kept = values > noise
+    root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+    return cls(mean=moments.mean, root=root)
+
+  @classmethod
+  def of_few(cls, embeddings: Embeddings) -> Gaussian:
+    """The same of fewer samples than dimensions, without their covariance."""
+    mean = np.mean(embeddings, axis=0, dtype=np.float64)
+    deviations = (embeddings - mean) / np.sqrt(max(len(embeddings) - 1, 1))
+    _, values, vectors = scipy.linalg.svd(deviations, full_matrices=False)
+    kept = values > values[0] * max(deviations.shape) * _EPSILON
+    return cls(mean=mean, root=values[kept][:, None] * vectors[kept])
+
+  @property
+  def rank(self) -> int:
+    """Of the covariance; dim if it is regular."""
+    return len(self.root)
 
   def distance(self, other: Gaussian) -> float:
     """The squared 2-Wasserstein distance.
@@ -126,9 +134,10 @@ class Gaussian:
     a covariance of any rank will do, and equal ones give 0 up to rounding.
     """
     apart = self.mean - other.mean
-    in_common = scipy.linalg.svdvals(self.root @ other.root).sum()
-    distance = apart @ apart + self.trace + other.trace - 2 * in_common
-    return max(float(distance), 0.0)
+    spread = np.sum(self.root**2) + np.sum(other.root**2)
+    product = self.root @ other.root.T
+    in_common = scipy.linalg.svdvals(product).sum() if product.size else 0.0
+    return max(float(apart @ apart + spread - 2 * in_common), 0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,10 +177,11 @@ class FrechetFigures:
     ):
       if count < SAMPLES_PER_DIM * self.dim:
         found.append(
-          f'{count} samples of {side} are few for {self.dim} dimensions: fewer'
-          f' than {SAMPLES_PER_DIM * self.dim} overstate the distance'
+          f'{count} samples of {side} are few for {self.dim} dimensions (their'
+          f' covariance has rank {rank}): fewer than'
+          f' {SAMPLES_PER_DIM * self.dim} overstate the distance'
         )
-      if rank < self.dim:
+      elif rank < self.dim:
         found.append(f'the covariance of {side} has rank {rank} of {self.dim}')
     return tuple(found)
 
@@ -208,7 +218,7 @@ def measure(
 
   def of_rows(rows: bootstrap.Rows) -> float:
     drawn = np.concatenate([clips[row] for row in rows])
-    return goal.distance(Gaussian.of(Moments.of(drawn)))
+    return goal.distance(_gaussian_of(drawn))
 
   by_size = _by_size(clips, goal=goal, seed=seed)
   at_infinity, fit = _extrapolate(by_size)
@@ -234,6 +244,14 @@ def measure(
   )
 
 
+def _gaussian_of(embeddings: Embeddings) -> Gaussian:
+  """By whichever decomposition is smaller."""
+  few = len(embeddings) < embeddings.shape[1]
+  return (
+    Gaussian.of_few(embeddings) if few else Gaussian.of(Moments.of(embeddings))
+  )
+
+
 def _by_size(
   clips: Sequence[Embeddings], *, goal: Gaussian, seed: int
 ) -> dict[int, float]:
@@ -248,7 +266,7 @@ def _by_size(
       rows = draw.choice(len(clips), size=size, replace=False)
       drawn = np.concatenate([clips[row] for row in rows])
       counts.append(len(drawn))
-      figures.append(goal.distance(Gaussian.of(Moments.of(drawn))))
+      figures.append(goal.distance(_gaussian_of(drawn)))
     found[int(np.mean(counts))] = float(np.mean(figures))
   return found
 

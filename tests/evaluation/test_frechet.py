@@ -64,6 +64,25 @@ def test_merged_moments_are_those_of_the_whole_however_far_from_zero():
     )
 
 
+def test_few_samples_have_the_gaussian_of_their_covariance():
+  embeddings = _clips(1, dim=11, frames=5)[0].astype(np.float64) + 3
+  few = frechet.Gaussian.of_few(embeddings)
+  moments = frechet.Moments.of(embeddings)
+  assert few.rank == frechet.Gaussian.of(moments).rank == 4
+  np.testing.assert_allclose(few.mean, moments.mean)
+  np.testing.assert_allclose(few.root.T @ few.root, moments.covariance)
+  assert few.distance(frechet.Gaussian.of(moments)) < 1e-9
+
+
+def test_one_sample_is_as_far_as_its_place_and_the_others_spread():
+  goal = frechet.Gaussian.of(
+    frechet.Moments(count=3, mean=np.zeros(2), scatter=np.diag([8.0, 2.0]))
+  )
+  alone = frechet.Gaussian.of_few(np.array([[3.0, 0.0]]))
+  assert alone.rank == 0
+  assert goal.distance(alone) == pytest.approx(9 + 4 + 1)
+
+
 def test_few_samples_give_the_distance_of_their_plane_and_are_told():
   draw = np.random.default_rng(3)
   flat = [np.zeros((2, 5)) for _ in range(7)]
@@ -75,7 +94,9 @@ def test_few_samples_give_the_distance_of_their_plane_and_are_told():
   assert found.ranks == (2, 2)
   told = ' '.join(found.warnings)
   assert '14 samples of the set are few for 5' in told
-  assert 'rank 2 of 5' in told
+  assert 'covariance has rank 2' in told
+  many = frechet.measure(10 * moved, reference=flat).warnings
+  assert many[0] == 'the covariance of the set has rank 2 of 5'
 
 
 def test_enough_samples_are_not_warned_of():
@@ -87,7 +108,7 @@ def test_at_infinity_most_of_what_a_small_set_overstates_is_gone(
   monkeypatch,
 ):
   monkeypatch.setattr(frechet, '_NUM_RESAMPLES', 2)  # No interval is wanted.
-  reference = _clips(2_003, seed=4)
+  reference = _clips(503, seed=4)
   found = [
     frechet.measure(_clips(17, seed=seed), reference=reference)
     for seed in range(10, 23)

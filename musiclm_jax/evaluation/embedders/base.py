@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -65,6 +65,15 @@ class Classifier(Embedder, Protocol):
     self, embeddings: Frames
   ) -> Float[np.ndarray, 'frames classes']:
     """How likely each class is, by itself: rows do not add up to 1."""
+    ...
+
+
+@runtime_checkable
+class TextEmbedder(Embedder, Protocol):
+  """An embedder whose vectors, of length one, stand beside those of texts."""
+
+  def embed_text(self, texts: Sequence[str]) -> Float[np.ndarray, 'texts dim']:
+    """One vector of length one for each text."""
     ...
 
 

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Music to evaluate: a folder of audio files, or pieces of a prepared corpus."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from musiclm_jax.cli import flags
+
+if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
+  from musiclm_jax.evaluation import clips
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Music:
+  """Clips to hear, one at a time.
+
+  Attributes:
+    source: Where they are from, in words.
+    clips: Of any number of rates.
+    count: How many.
+  """
+
+  source: str
+  clips: Iterable[clips.Clip | clips.BadClip]
+  count: int
+
+
+def add_corpus_arguments(parser: flags.Parser) -> None:
+  """Which pieces of a corpus are taken, and how much of each."""
+  parser.add_argument(
+    '--split',
+    default='test',
+    type=lambda names: names.split(','),
+    help='of a corpus; one, or several, such as validation,test',
+  )
+  parser.add_argument(
+    '--seconds', type=int, default=10, help='of the middle of each piece'
+  )
+  parser.add_argument(
+    '--num_clips', type=int, help='of all splits together; all if left out'
+  )
+
+
+def music_of(directory: str, *, options: argparse.Namespace) -> Music:
+  """The audio files of a folder; if it is a corpus, pieces of it."""
+  from musiclm_jax.data import corpus
+  from musiclm_jax.evaluation import clips
+
+  if (pathlib.Path(directory) / corpus.CORPUS_FILE).exists():
+    return of_corpus(directory, options=options)
+  count = len(clips.files_of(directory))
+  return Music(source=directory, clips=clips.read(directory), count=count)
+
+
+def of_corpus(directory: str, *, options: argparse.Namespace) -> Music:
+  """The middles of pieces, spread evenly over the splits."""
+  from musiclm_jax.cli.evaluations import mulan
+  from musiclm_jax.data import corpus as corpora
+  from musiclm_jax.evaluation import clips
+
+  corpus = corpora.AudioCorpus(directory)
+  found = [
+    (split, number) for split in options.split for number in corpus.clips(split)
+  ]
+  count = len(found) if options.num_clips is None else options.num_clips
+  if not 1 <= count <= len(found):
+    raise ValueError(
+      f'{count} clips are wanted; split {", ".join(options.split)} of'
+      f' {directory} has {len(found)}. Change --num_clips or --split.'
+    )
+  chosen = [found[n * len(found) // count] for n in range(count)]
+  return Music(
+    source=f'{directory}, split {" and ".join(options.split)}, the middle'
+    f' {options.seconds} s of each piece',
+    clips=(
+      clips.Clip(
+        name=f'{split}/{number}',
+        waveform=mulan.middle(corpus, number, seconds=options.seconds),
+        sample_rate_hz=corpus.sample_rate_hz,
+      )
+      for split, number in chosen
+    ),
+    count=count,
+  )

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Music of any system beside a reference: FAD, KLD, MCC and levels at once.
+
+Each clip is mixed down and measured at its own rate, then resampled to that of
+each embedder and embedded whole; what could not be heard is named. MusicLM
+(Agostinelli et al., 2023), section 5.1, has FAD, KLD and MCC.
+
+Shapes: embeddings [frames, dim] of each clip.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from musiclm_jax.audio import resample
+from musiclm_jax.conditioning.base import mean_direction
+from musiclm_jax.evaluation import (
+  bootstrap,
+  cycle_consistency,
+  frechet,
+  kld,
+  level,
+)
+from musiclm_jax.evaluation import clips as clips_of
+from musiclm_jax.evaluation.embedders import base
+from musiclm_jax.evaluation.prompts import Prompt
+
+# A set of which more is silent is warned of.
+_SILENT_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeardClip:
+  """What is known of a clip once its samples are gone.
+
+  Attributes:
+    name: Of it in its set.
+    sample_rate_hz: As it came.
+    num_channels: As it came.
+    seconds: Its length.
+    level: Its figures.
+  """
+
+  name: str
+  sample_rate_hz: int
+  num_channels: int
+  seconds: float
+  level: level.LevelFigures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heard:
+  """A set of music as the embedders hear it.
+
+  Attributes:
+    source: Where it is from, for the report.
+    clips: In the order of `embeddings`.
+    embeddings: By embedder, of each clip.
+    bad: What could not be heard.
+  """
+
+  source: str
+  clips: tuple[HeardClip, ...]
+  embeddings: Mapping[str, tuple[base.Frames, ...]]
+  bad: tuple[clips_of.BadClip, ...]
+
+  def counts(self, attribute: str) -> dict[int, int]:
+    """How many clips have each value of an attribute."""
+    found = collections.Counter(getattr(clip, attribute) for clip in self.clips)
+    return dict(found.most_common())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MusicReport:
+  """What was found.
+
+  Attributes:
+    generated: The music in question.
+    reference: What it is held against.
+    embedders: By name.
+    frechet: By embedder.
+    kld: By classifier.
+    consistency: By embedder that knows texts; empty without prompts.
+    num_pairs: Clips that have a reference of their own.
+    warnings: What makes figures weak.
+  """
+
+  generated: Heard
+  reference: Heard
+  embedders: Mapping[str, base.Embedder]
+  frechet: Mapping[str, frechet.FrechetFigures]
+  kld: Mapping[str, kld.KldFigures]
+  consistency: Mapping[str, cycle_consistency.ConsistencyFigures]
+  num_pairs: int
+  warnings: tuple[str, ...]
+
+
+def hear(
+  clips: Iterable[clips_of.Clip | clips_of.BadClip],
+  *,
+  source: str,
+  embedders: Sequence[base.Embedder],
+) -> Heard:
+  """Measures levels and embeds, a clip at a time.
+
+  Raises:
+    ValueError: Not one clip could be heard.
+  """
+  heard, bad = [], []
+  embeddings = {embedder.name: [] for embedder in embedders}
+  for clip in clips:
+    if isinstance(clip, clips_of.BadClip):
+      bad.append(clip)
+      continue
+    rate_hz = clip.sample_rate_hz
+    for embedder in embedders:
+      waveform = resample.resample(
+        clip.waveform, from_hz=rate_hz, to_hz=embedder.sample_rate_hz
+      )
+      embeddings[embedder.name].append(embedder.embed(waveform))
+    heard.append(
+      HeardClip(
+        name=clip.name,
+        sample_rate_hz=rate_hz,
+        num_channels=clip.num_channels,
+        seconds=clip.waveform.size / rate_hz,
+        level=level.measure(clip.waveform, sample_rate_hz=rate_hz),
+      )
+    )
+  if not heard:
+    raise ValueError(
+      f'Not one of {len(bad)} files of {source} could be read; the first,'
+      f' {bad[0].name}: {bad[0].reason}'
+      if bad
+      else f'{source} has no clips.'
+    )
+  return Heard(
+    source=source,
+    clips=tuple(heard),
+    embeddings={name: tuple(found) for name, found in embeddings.items()},
+    bad=tuple(bad),
+  )
+
+
+def evaluate(
+  generated: Heard,
+  reference: Heard,
+  *,
+  embedders: Sequence[base.Embedder],
+  prompts: Sequence[Prompt] = (),
+) -> MusicReport:
+  """Everything that both sets and the embedders allow.
+
+  Args:
+    generated: The music in question.
+    reference: What it is held against.
+    embedders: Those that heard both.
+    prompts: What clips were asked to be, by their file; not all need one.
+  """
+  pairs = clips_of.pairs_of(_names(generated), _names(reference))
+  distances, klds = {}, {}
+  for embedder in embedders:
+    ours = generated.embeddings[embedder.name]
+    theirs = reference.embeddings[embedder.name]
+    distances[embedder.name] = frechet.measure(ours, reference=theirs)
+    if isinstance(embedder, base.Classifier):
+      klds[embedder.name] = kld.measure(
+        [embedder.probabilities(clip) for clip in ours],
+        reference=[embedder.probabilities(clip) for clip in theirs],
+        pairs=pairs,
+        classes=embedder.classes,
+      )
+  consistency = {
+    embedder.name: _consistency(generated, embedder, prompts)
+    for embedder in embedders
+    if prompts and isinstance(embedder, base.TextEmbedder)
+  }
+  return MusicReport(
+    generated=generated,
+    reference=reference,
+    embedders={embedder.name: embedder for embedder in embedders},
+    frechet=distances,
+    kld=klds,
+    consistency=consistency,
+    num_pairs=len(pairs),
+    warnings=tuple(
+      _warnings(generated, reference, distances, embedders=embedders)
+    ),
+  )
+
+
+def level_estimates(heard: Heard) -> dict[str, bootstrap.Estimate]:
+  """The mean of each level figure, over the clips that have one."""
+  found = {}
+  for field in dataclasses.fields(level.LevelFigures):
+    values = np.array([getattr(clip.level, field.name) for clip in heard.clips])
+    values = values[np.isfinite(values)]
+    if values.size:
+      found[field.name] = bootstrap.estimate_mean(values)
+  return found
+
+
+def _consistency(
+  heard: Heard, embedder: base.TextEmbedder, prompts: Sequence[Prompt]
+) -> cycle_consistency.ConsistencyFigures:
+  """Of the clips that have a prompt."""
+  places = {name: n for n, name in enumerate(_names(heard))}
+  asked = [prompt for prompt in prompts if prompt.file in places]
+  clips = heard.embeddings[embedder.name]
+  texts = [prompt.text for prompt in asked]
+  if not texts:
+    raise ValueError(
+      f'No prompt tells of a file of {heard.source}; a line of the prompts names'
+      ' one as "file", relative to that folder.'
+    )
+  return cycle_consistency.measure(
+    np.stack([mean_direction(clips[places[prompt.file]]) for prompt in asked]),
+    embedder.embed_text(texts),
+    prompts=texts,
+  )
+
+
+def _warnings(
+  generated: Heard,
+  reference: Heard,
+  distances: Mapping[str, frechet.FrechetFigures],
+  *,
+  embedders: Sequence[base.Embedder],
+) -> Iterable[str]:
+  for side, heard in (('generated', generated), ('reference', reference)):
+    if heard.bad:
+      yield (
+        f'{len(heard.bad)} of {len(heard.bad) + len(heard.clips)} {side} files'
+        ' could not be read and are in no figure; they are named below'
+      )
+    silent = np.mean([clip.level.silent_share for clip in heard.clips])
+    if silent > _SILENT_SHARE:
+      yield f'{silent:.0%} of the {side} music is silent'
+    for embedder in embedders:
+      seconds = embedder.window_seconds
+      short = sum(clip.seconds < seconds for clip in heard.clips)
+      if short:
+        yield (
+          f'{short} {side} clips are shorter than the {seconds:.3g} s that'
+          f' {embedder.name} hears at once, and were repeated or padded'
+        )
+  for name, figures in distances.items():
+    for warning in figures.warnings:
+      yield f'FAD-{name}: {warning}'
+
+
+def _names(heard: Heard) -> list[str]:
+  return [clip.name for clip in heard.clips]
