@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes  # noqa: F401  Teaches NumPy the name 'bfloat16'.
@@ -162,7 +162,7 @@ def to_state_dict(
   """The weights of a bundle as PyTorch's modules call and store them."""
   rule = rule_of(kind)
   state: dict[str, np.ndarray] = {}
-  for path, leaf in fingerprints.flatten(weights).items():
+  for path, leaf in separate(fingerprints.flatten(weights)).items():
     name = rule.name(path)
     if name in state:
       raise ValueError(f'Two weights of this {kind!r} are called {name!r}.')
@@ -199,7 +199,11 @@ def from_state_dict(
     ValueError: Names, shapes or types are not those of the bundle.
   """
   rule = rule_of(kind)
-  names = {path: rule.name(path) for path in described}
+  parts = {
+    path: _separate_paths(path, fields['shape'])
+    for path, fields in described.items()
+  }
+  names = {path: rule.name(path) for found in parts.values() for path in found}
   missing = sorted(set(names.values()) - set(state))
   unknown = sorted(set(state) - set(names.values()))
   if missing or unknown:
@@ -210,17 +214,39 @@ def from_state_dict(
     )
   leaves = {}
   for path, fields in described.items():
-    leaf, shape = state[names[path]], tuple(fields['shape'])
-    placed = rule.layout(path, shape)
-    wanted = np.dtype(fields['dtype']), placed.shape
-    if (leaf.dtype, leaf.shape) != wanted:
-      raise ValueError(
-        f'{names[path]} is {leaf.dtype} {list(leaf.shape)}, but {wanted[0]}'
-        f' {list(wanted[1])} is wanted; save the model in the type and with the'
-        ' sizes that it was exported in.'
-      )
-    leaves[path] = placed.back(leaf, shape=shape)
+    is_stacked = parts[path] != [path]
+    shape = tuple(fields['shape'][1:] if is_stacked else fields['shape'])
+    found = []
+    for part in parts[path]:
+      leaf, placed = state[names[part]], rule.layout(part, shape)
+      wanted = np.dtype(fields['dtype']), placed.shape
+      if (leaf.dtype, leaf.shape) != wanted:
+        raise ValueError(
+          f'{names[part]} is {leaf.dtype} {list(leaf.shape)}, but {wanted[0]}'
+          f' {list(wanted[1])} is wanted; save the model in the type and with'
+          ' the sizes that it was exported in.'
+        )
+      found.append(placed.back(leaf, shape=shape))
+    leaves[path] = np.stack(found) if is_stacked else found[0]
   return fingerprints.unflatten(leaves)
+
+
+def separate(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Leaves by their paths, those of scanned layers one a layer."""
+  apart = {}
+  for path, leaf in leaves.items():
+    paths = _separate_paths(path, leaf.shape)
+    apart |= {path: leaf} if paths == [path] else dict(zip(paths, leaf))
+  return apart
+
+
+def _separate_paths(path: str, shape: Sequence[int]) -> list[str]:
+  """Of the layers of a stacked leaf; else the path alone."""
+  stacked = re.fullmatch(r'(.*/)layers/(.*)', path)
+  if stacked is None:
+    return [path]
+  before, after = stacked.groups()
+  return [f'{before}layer_{index}/{after}' for index in range(shape[0])]
 
 
 def _some(names: list[str]) -> str:

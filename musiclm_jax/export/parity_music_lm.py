@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from jaxtyping import Int
 
 from musiclm_jax.checkpoints.bundle import Bundle
@@ -43,7 +42,8 @@ def compare(
 
   Args:
     sheet: Where to.
-    bundles: By their place in the folder, all six.
+    bundles: By their place in the folder, all six, as `reference.plain` gives
+      them.
     directory: The exported folder.
     clips: What the stages' rows are made of.
   """
@@ -53,17 +53,15 @@ def compare(
     pair = parity_stages.Pair.load(place, bundles[place], directory / place)
     packed = pair.config.layout.pack(_codes(model, pair, clips))
     parity_stages.compare_logits(sheet, pair, packed, about='real rows')
-  _compare_music(
-    sheet, model, TorchMusicLM.from_pretrained(directory, dtype=torch.float32)
-  )
+  _compare_music(sheet, model, TorchMusicLM.from_pretrained(directory))
 
 
 def _load(bundles: Mapping[str, Bundle]) -> music_lm.MusicLM:
-  """JAX's model, its stages in float32."""
+  """JAX's model."""
   codec, mulan = bundles['codec'], bundles['mulan']
   semantic = bundles['semantic']
   stages = {
-    name: StageDecoder.of_bundle(bundles[f'stages/{name}'], dtype='float32')
+    name: StageDecoder.of_bundle(bundles[f'stages/{name}'])
     for name in assembly.STAGES
   }
   return music_lm.MusicLM(

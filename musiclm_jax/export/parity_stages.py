@@ -43,34 +43,30 @@ Rows = Int[np.ndarray, 'batch length']
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
-  """One stage on both sides, in float32.
+  """One stage on both sides.
 
   Attributes:
     component: Its place in the folder.
-    found: The bundle.
-    config: Of JAX's model, with separate layers.
-    params: Of JAX's model.
+    found: The bundle, as `reference.plain` gives it.
     exported: PyTorch's model.
   """
 
   component: str
   found: Bundle
-  config: lm.StageLMConfig
-  params: Mapping[str, object]
   exported: TorchStage
 
   @classmethod
   def load(cls, component: str, found: Bundle, folder: pathlib.Path) -> Pair:
-    config, params = lm.to_decode(
-      found.config, found.weights['params'], dtype='float32'
-    )
-    return cls(
-      component=component,
-      found=found,
-      config=config,
-      params=params,
-      exported=TorchStage.from_pretrained(folder, dtype=torch.float32),
-    )
+    exported = TorchStage.from_pretrained(folder)
+    return cls(component=component, found=found, exported=exported)
+
+  @property
+  def config(self) -> lm.StageLMConfig:
+    return self.found.config
+
+  @property
+  def params(self) -> Mapping[str, object]:
+    return self.found.weights['params']
 
 
 def compare(

@@ -109,8 +109,7 @@ class MusicLM(nn.Module):
     Args:
       folder: Holds `codec`, `mulan`, `semantic` and `stages`.
       device: Where all of it goes; the CPU if left out.
-      dtype: Of the stages; as they were exported if left out. The others stay
-        in their own.
+      dtype: Of the stages; float32 if left out, as the others are.
     """
     folder = pathlib.Path(folder)
     configuration.read_config(folder, kind='music_lm')
