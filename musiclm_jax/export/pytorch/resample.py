@@ -46,6 +46,8 @@ def resample(
   common = math.gcd(from_hz, to_hz)
   up, down = to_hz // common, from_hz // common
   wanted = (2 * waveform.shape[1] * up + down) // (2 * down)
+  if not wanted:
+    return waveform[:, :0]
   kernel, reach = _kernel(up, down)
   blocks = -(-wanted // up)
   # Block k makes `up` samples around k · down.

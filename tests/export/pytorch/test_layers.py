@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,10 @@ GAIN, BIAS = DRAWS.normal(size=(2, 6)).astype(np.float32)
 @pytest.mark.parametrize('name', ['RMSNorm', 'LayerNorm'])
 def test_norms_are_those_of_jax(name):
   ours = getattr(normalization, name)()
-  params = {'scale': GAIN, 'bias': BIAS} if name == 'LayerNorm' else {}
-  wanted = ours.apply({'params': {'scale': GAIN} | params}, FRAMES)
+  params = {'scale': GAIN} | ({'bias': BIAS} if name == 'LayerNorm' else {})
+  wanted = ours.apply(
+    {'params': jax.tree.map(jnp.asarray, params)}, jnp.asarray(FRAMES)
+  )
   theirs = getattr(layers, name)(6)
   state = {'weight': GAIN, 'bias': BIAS}
   theirs.load_state_dict(
@@ -42,7 +45,7 @@ def test_distances_fall_into_the_buckets_of_jax(num_buckets, max_distance):
 def test_rotary_embedding_is_that_of_jax():
   heads = DRAWS.normal(size=(2, 5, 3, 8)).astype(np.float32)
   positions = np.arange(1_000, 1_005)
-  wanted = embedding.rotate(heads, positions)
+  wanted = embedding.rotate(jnp.asarray(heads), jnp.asarray(positions))
   made = layers.rotate(
     torch.from_numpy(heads).transpose(1, 2), torch.from_numpy(positions)
   )

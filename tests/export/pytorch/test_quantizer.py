@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -60,7 +61,9 @@ def test_codes_and_latents_are_those_of_jax(factorized_dim):
       tensor.copy_(torch.from_numpy(draws.normal(size=shape)))
   state = {name: leaf.numpy() for name, leaf in theirs.state_dict().items()}
   projections = {k: state.pop(k) for k in list(state) if 'project' in k}
-  variables = {'codebooks': state, 'params': projections}
+  variables = jax.tree.map(
+    jnp.asarray, {'codebooks': state, 'params': projections}
+  )
   wanted = jax.jit(lambda x: ours.apply(variables, x, method='encode'))(latents)
   codes = theirs.encode(torch.from_numpy(latents))
   np.testing.assert_array_equal(codes, wanted)

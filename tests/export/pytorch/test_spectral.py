@@ -9,23 +9,22 @@ from musiclm_jax.export.pytorch import spectral
 
 
 @pytest.mark.parametrize('padding', list(framing.Padding))
-@pytest.mark.parametrize('num_samples', [640, 701])
-def test_log_mel_is_that_of_jax(padding, num_samples):
+def test_log_mel_is_that_of_jax(padding):
   sizes = {
     'sample_rate_hz': 1600,
     'window_samples': 64,
     'hop_samples': 16,
-    'num_mels': 23,
+    'num_mels': 61,
     'low_hz': 50.0,
   }
   draws = np.random.default_rng(0)
-  waveform = draws.normal(0, 0.1, (2, num_samples)).astype(np.float32)
+  waveform = draws.normal(0, 0.1, (2, 701)).astype(np.float32)
   config = ours.MelConfig(padding=padding, **sizes)
   wanted = ours.log_mel(waveform, config=config)
   module = spectral.LogMel(padding=padding.name, **sizes)
   made = module(torch.from_numpy(waveform))
   # Some of these filters hold no bin.
-  assert module.num_filters == config.num_filters < 23
+  assert module.num_filters == config.num_filters < 61
   np.testing.assert_allclose(made, wanted, atol=1e-5)
 
 
