@@ -39,7 +39,7 @@ def scanned():
   return dataclasses.replace(
     plain,
     config=dataclasses.replace(plain.config, towers=towers),
-    weights=weights,
+    weights=jax.tree.map(np.asarray, weights),  # As a bundle is read.
   )
 
 
@@ -87,7 +87,7 @@ def test_half_weights_become_float32_and_others_stay():
   plain = whole.conditioner()
   weights = {
     'towers': {'params': {'a': np.full(3, 1.5, 'bfloat16')}},
-    'quantizer': {'codebooks': {'initialised': np.bool_(True)}},
+    'quantizer': {'codebooks': {'initialised': np.array(True)}},
   }
   found = reference.plain(dataclasses.replace(plain, weights=weights)).weights
   assert found['towers']['params']['a'].dtype == np.float32
