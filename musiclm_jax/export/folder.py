@@ -77,7 +77,7 @@ def read_bundles(model: _Path) -> dict[str, bundle.Bundle]:
   if not (model / assemblies.MUSIC_LM_JSON).exists():
     return dict([_placed(bundle.load(model))])
   assembly = assemblies.read(model)
-  folders = [getattr(assembly, name) for name in assemblies.TOKENIZERS]
+  folders = [*assembly.tokenizers.values()]
   folders += [assembly.stages[name] for name in assemblies.STAGES]
   return dict(_placed(bundle.load(folder)) for folder in folders)
 

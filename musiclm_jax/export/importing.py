@@ -126,7 +126,11 @@ def _derived_from(
 def _assemble(directory: pathlib.Path) -> None:
   assemblies.write(
     directory,
-    **{name: directory / name for name in assemblies.TOKENIZERS},
+    **{
+      name: directory / name
+      for name in assemblies.TOKENIZERS
+      if (directory / name).exists()
+    },
     stages={name: directory / 'stages' / name for name in assemblies.STAGES},
   )
 

@@ -42,8 +42,8 @@ def compare(
 
   Args:
     sheet: Where to.
-    bundles: By their place in the folder, all six, as `reference.plain` gives
-      them.
+    bundles: All of the model, by their place in the folder, as
+      `reference.plain` gives them.
     directory: The exported folder.
     clips: What the stages' rows are made of.
   """
@@ -58,17 +58,19 @@ def compare(
 
 def _load(bundles: Mapping[str, Bundle]) -> music_lm.MusicLM:
   """JAX's model."""
-  codec, mulan = bundles['codec'], bundles['mulan']
-  semantic = bundles['semantic']
+  codec, semantic = bundles['codec'], bundles['semantic']
+  conditioner = None
+  if mulan := bundles.get('mulan'):
+    conditioner = mulan.config.make_conditioner(
+      mulan.weights, stream=mulan.stream_out
+    )
   stages = {
     name: StageDecoder.of_bundle(bundles[f'stages/{name}'])
     for name in assembly.STAGES
   }
   return music_lm.MusicLM(
     codec=codec.config.make_codec(codec.weights, stream=codec.stream_out),
-    conditioner=mulan.config.make_conditioner(
-      mulan.weights, stream=mulan.stream_out
-    ),
+    conditioner=conditioner,
     cascade=cascade.Cascade(**stages),
     semantic=lambda: semantic.config.make_tokenizer(
       semantic.weights, stream=semantic.stream_out
@@ -87,10 +89,7 @@ def _codes(
     sample_rate_hz=rate_hz, num_samples=int(window * rate_hz)
   )
   tokenizer = model.semantic()
-  return {
-    model.conditioner.stream.name: model.conditioner.encode_audio(
-      waveform, sample_rate_hz=rate_hz
-    ),
+  codes = {
     model.codec.stream.name: np.asarray(
       model.codec.encode(waveform, sample_rate_hz=rate_hz)
     ),
@@ -98,17 +97,20 @@ def _codes(
       tokenizer.encode(waveform, sample_rate_hz=rate_hz)
     )[..., None],
   }
+  if model.conditioner is not None:
+    heard = model.conditioner.encode_audio(waveform, sample_rate_hz=rate_hz)
+    codes[model.conditioner.stream.name] = heard
+  return codes
 
 
 def _compare_music(
   sheet: parity.Sheet, model: music_lm.MusicLM, exported: TorchMusicLM
 ) -> None:
-  request = Request(
-    prompts=_PROMPTS, seconds=_SECONDS, num_samples=_NUM_SAMPLES
-  )
+  prompts = None if model.conditioner is None else _PROMPTS
+  request = Request(prompts=prompts, seconds=_SECONDS, num_samples=_NUM_SAMPLES)
   with parity.highest_precision():
     wanted = model.compose(request)
-  got = exported.compose(_PROMPTS, seconds=_SECONDS, num_samples=_NUM_SAMPLES)
+  got = exported.compose(prompts, seconds=_SECONDS, num_samples=_NUM_SAMPLES)
   equal = np.ones(len(wanted.waveform), bool)
   for name in ('semantic', 'acoustic'):
     ours, theirs = getattr(wanted, name), getattr(got, name).numpy()

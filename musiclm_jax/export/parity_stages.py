@@ -258,7 +258,7 @@ def _decode_torch(
   decoder = TorchDecoder(
     model=pair.exported,
     index=_STAGE_INDEX,
-    sampler=torch_sampling.Sampler(temperature or 0),
+    sampler=torch_sampling.Sampler(temperature or 0.0),
     guidance=None,
     dropped=(),
     max_rows=len(prompts),

@@ -26,9 +26,10 @@ def sheet():
   return parity.Sheet(clips='none', fingerprints={})
 
 
-def pair(folder):
+def pair(folder, *, exported=None):
+  """What is in `exported` beside the bundle of `folder`."""
   found = bundle.load(folder.parent / 'bundle')
-  return parity_stages.Pair.load(PLACE, found, folder)
+  return parity_stages.Pair.load(PLACE, found, exported or folder)
 
 
 def packed(pair):
@@ -78,7 +79,7 @@ def damaged(folder, tmp_path, *, by):
 
 
 def test_a_damaged_row_of_a_table_fails(folder, tmp_path):
-  wrong = pair(damaged(folder, tmp_path, by=0.3))
+  wrong = pair(folder, exported=damaged(folder, tmp_path, by=0.3))
   made = sheet()
   parity_stages.compare_logits(made, wrong, packed(wrong), about='rows')
   checks = by_name(made)
@@ -90,7 +91,7 @@ def test_a_damaged_row_of_a_table_fails(folder, tmp_path):
 
 def test_the_first_code_that_differs_must_be_a_near_tie(folder, tmp_path):
   """Of a decoder that goes wrong, the margins are reported and too large."""
-  wrong = pair(damaged(folder, tmp_path, by=0.3))
+  wrong = pair(folder, exported=damaged(folder, tmp_path, by=0.3))
   made = sheet()
   parity_stages.compare_decoding(
     made, wrong, packed(wrong), name='drawn', temperature=0.7

@@ -77,7 +77,7 @@ class MusicLM(nn.Module):
 
   Attributes:
     codec: Acoustic codes to audio.
-    mulan: Prompts to codes.
+    mulan: Prompts to codes; None of an AudioLM, which takes none.
     stages: The cascade, by name.
     semantic: Audio to semantic codes, which only continuation needs.
   """
@@ -86,7 +86,7 @@ class MusicLM(nn.Module):
     self,
     *,
     codec: Codec,
-    mulan: MuLan,
+    mulan: MuLan | None,
     semantic: SemanticTokenizer,
     stages: Mapping[str, StageLM],
   ):
@@ -112,10 +112,13 @@ class MusicLM(nn.Module):
       dtype: Of the stages; float32 if left out, as the others are.
     """
     folder = pathlib.Path(folder)
-    configuration.read_config(folder, kind='music_lm')
+    config = configuration.read_config(folder, kind='music_lm')
+    mulan = None
+    if hasattr(config.components, 'mulan'):
+      mulan = MuLan.from_pretrained(folder / 'mulan', device=device)
     return cls(
       codec=Codec.from_pretrained(folder / 'codec', device=device),
-      mulan=MuLan.from_pretrained(folder / 'mulan', device=device),
+      mulan=mulan,
       semantic=SemanticTokenizer.from_pretrained(
         folder / 'semantic', device=device
       ),
@@ -161,7 +164,8 @@ class MusicLM(nn.Module):
     """Makes music, and gives the codes too.
 
     Args:
-      prompts: As for `generate`; None where audio takes their place.
+      prompts: As for `generate`; None where audio takes their place, or
+        nothing does (AudioLM).
       **options:
         seconds: Length of the result, what is continued included; 10.
         seed: A whole number for all prompts, or one for each; 0. Sample j of a
@@ -249,29 +253,26 @@ class MusicLM(nn.Module):
     )
     if max_rows < 1:
       raise ValueError(f'max_rows is {max_rows}; at least 1.')
-    heard = _prompt_of(prompts, prompt_audio, continue_from, sample_rate_hz)
-    parsed, num_prompts = None, 1
-    if heard is None:
+    _require_one_prompt(prompts, prompt_audio, continue_from, sample_rate_hz)
+    heard = continue_from if prompt_audio is None else prompt_audio
+    if self.mulan is None:
+      _require_no_prompt(prompts, prompt_audio, guidance)
+      sections = [{0: torch.zeros(0, device=self.device)}]
+    elif prompts is None and heard is not None:
+      embedded = self.mulan.embed_audio(torch.atleast_2d(heard), sample_rate_hz)
+      sections = [{0: embedding} for embedding in embedded]
+    else:
       parsed = prompting.parse_prompts(prompts, seconds=seconds)
-      num_prompts = len(parsed)
-    elif heard.ndim == 2:
-      num_prompts = len(heard)
+      sections = self._embedded(parsed, seconds=seconds)
     seeds = prompting.parse_seeds(
       seed,
-      num_prompts=num_prompts,
+      num_prompts=len(sections),
       num_samples=num_samples,
       generator=generator,
     )
     given = {}
     if continue_from is not None:
       given = self._given(continue_from, sample_rate_hz, seconds=seconds)
-    if parsed is None:
-      embeddings = self.mulan.embed_audio(
-        torch.atleast_2d(heard), sample_rate_hz
-      )
-      sections = [{0: embedding} for embedding in embeddings]
-    else:
-      sections = self._embedded(parsed, seconds=seconds)
     return _Request(
       seconds=seconds,
       seeds=seeds.to(self.device),
@@ -307,9 +308,11 @@ class MusicLM(nn.Module):
     for starts, rows in groups.items():
       sections = []
       for start in starts:
-        embeddings = [request.sections[row][start] for row in rows]
-        codes = self.mulan.quantize(torch.stack(embeddings))
-        conditions = {self.mulan.stream.name: codes}
+        conditions = {}
+        if self.mulan is not None:
+          embeddings = [request.sections[row][start] for row in rows]
+          codes = self.mulan.quantize(torch.stack(embeddings))
+          conditions[self.mulan.stream.name] = codes
         sections.append(Section(start=start, conditions=conditions))
       yield (
         rows,
@@ -370,25 +373,36 @@ class MusicLM(nn.Module):
     return math.ceil(request.seconds * self.sample_rate_hz)
 
 
-def _prompt_of(
+def _require_one_prompt(
   prompts: Any,
   prompt_audio: Tensor | None,
   continue_from: Tensor | None,
   sample_rate_hz: int | None,
-) -> Tensor | None:
-  """The audio that is the prompt, or None where texts are."""
-  audio = {'prompt_audio': prompt_audio, 'continue_from': continue_from}
-  given = [name for name, waveform in audio.items() if waveform is not None]
+) -> None:
   if prompts is not None and prompt_audio is not None:
     raise ValueError(
       'Both `prompts` and `prompt_audio` are given; one of them says what to'
       ' make.'
     )
+  audio = {'prompt_audio': prompt_audio, 'continue_from': continue_from}
+  given = [name for name, waveform in audio.items() if waveform is not None]
   if given and sample_rate_hz is None:
     raise ValueError(f'`{given[0]}` needs its `sample_rate_hz`.')
-  if prompts is not None or not given:
-    return None
-  return audio[given[0]]
+
+
+def _require_no_prompt(
+  prompts: Any, prompt_audio: Tensor | None, guidance: float | None
+) -> None:
+  if prompts is not None or prompt_audio is not None:
+    raise ValueError(
+      'The model has no MuLan, as an AudioLM, so it takes no prompt; leave it'
+      ' out, or give `continue_from`.'
+    )
+  if guidance is not None:
+    raise ValueError(
+      'Guidance goes away from what the stages make without their prompt, and'
+      ' the model has none; leave it out.'
+    )
 
 
 def _without_gradients(parts: Iterator[Tensor]) -> Iterator[Tensor]:

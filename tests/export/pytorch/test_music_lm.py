@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from musiclm_jax.export.pytorch import MusicLM
 from musiclm_jax.inference.music_lm import MusicLM as JaxMusicLM
 from musiclm_jax.inference.request import Request
 from musiclm_jax.inference.settings import SamplingConfig
@@ -131,16 +132,10 @@ def test_a_generator_draws_the_seeds(exported):
 
 
 def test_half_precision_makes_music(exported_dir):
-  model = type_of(exported_dir, torch.bfloat16)
+  model = MusicLM.from_pretrained(exported_dir, dtype=torch.bfloat16)
   audio = model.generate(PROMPTS, seconds=0.4)
   assert audio.dtype == torch.float32 and audio.isfinite().all()
   assert model.stages['fine'].inputs.weight.dtype == torch.bfloat16
-
-
-def type_of(folder, dtype):
-  from musiclm_jax.export.pytorch import MusicLM
-
-  return MusicLM.from_pretrained(folder, dtype=dtype)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +144,7 @@ def type_of(folder, dtype):
     ({'prompts': ['']}, 'not a prompt'),
     ({'prompts': PROMPTS, 'seconds': 0}, 'more than 0'),
     ({'prompts': PROMPTS, 'top_k': 'some'}, "top_k is 'some'"),
-    ({}, 'holds no prompt'),
+    ({}, 'None holds no prompt'),
     ({'prompts': PROMPTS, 'max_rows': 0}, 'max_rows is 0'),
     ({'prompt_audio': torch.zeros(9)}, 'needs its `sample_rate_hz`'),
     (
@@ -182,7 +177,20 @@ def test_pieces_that_change_apart_cannot_be_streamed_together(exported):
 
 def test_a_component_is_no_model(exported_dir):
   with pytest.raises(ValueError, match="holds a 'codec'"):
-    type_of(exported_dir / 'codec', None)
+    MusicLM.from_pretrained(exported_dir / 'codec')
+
+
+def test_a_model_without_mulan_takes_no_prompt(exported):
+  model = MusicLM(
+    codec=exported.codec,
+    mulan=None,
+    semantic=exported.semantic,
+    stages=dict(exported.stages),
+  )
+  with pytest.raises(ValueError, match='takes no prompt'):
+    model.generate(PROMPTS)
+  with pytest.raises(ValueError, match='Guidance goes away'):
+    model.generate(guidance=3.0)
 
 
 @pytest.mark.slow
