@@ -44,7 +44,9 @@ def product(
   num_features = kernel.ndim - num_inputs
   of_inputs = tuple(range(num_lead, inputs.ndim))
   of_kernel = tuple(range(num_features, kernel.ndim))
-  if math.prod(inputs.shape[:num_lead]) > _FEW_ROWS:
+  num_rows = math.prod(inputs.shape[:num_lead])
+  # Of a program for any batch the number is open, and may be large.
+  if not isinstance(num_rows, int) or num_rows > _FEW_ROWS:
     return jax.lax.dot_general(
       inputs, kernel, ((of_inputs, of_kernel), ((), ()))
     )

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder that is complete, used by hosts that lack our package."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from musiclm_jax.export import folder, hosting
+from musiclm_jax.export.pytorch import MusicLM
+from tests.export import whole
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('hosting')
+  whole.publish(directory / 'model')
+  with folder.staged(directory / 'exported') as staging:
+    folder.write(staging, folder.read_bundles(directory / 'model'))
+    hosting.write(staging, card='---\nlicense: unknown\n---\n')
+  return directory / 'exported'
+
+
+REFUSE = """
+import sys
+
+class Refuse:
+  def find_spec(self, name, path=None, target=None):
+    if name.split('.')[0] in ('jax', 'flax', 'musiclm_jax'):
+      raise ImportError(f'{name} is refused here')
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def host(code, *arguments, cwd):
+  done = subprocess.run(
+    [sys.executable, '-c', REFUSE + code, *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=cwd,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+AUTO_MODEL = """
+import torch, transformers
+model = transformers.AutoModel.from_pretrained(
+  sys.argv[1], trust_remote_code=True
+)
+made = model.generate(['a low and dark tone'], seconds=1, seed=5)
+assert made.shape[1] == model.sample_rate_hz
+assert model.config.model_type == 'musiclm'
+torch.save(made, sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_transformers_find_the_model_from_any_folder(exported, tmp_path):
+  host(AUTO_MODEL, exported, tmp_path / 'made.pt', cwd=tmp_path)
+  wanted = MusicLM.from_pretrained(exported).generate(
+    ['a low and dark tone'], seconds=1, seed=5
+  )
+  torch.testing.assert_close(
+    torch.load(tmp_path / 'made.pt'), wanted, rtol=0, atol=1e-5
+  )
+
+
+SERVER = """
+import pathlib
+sys.path.insert(0, '.')
+import uvicorn
+from fastapi import testclient
+
+def answer(app, **options):
+  with testclient.TestClient(app) as client:
+    body = {'prompt': 'a low and dark tone', 'seconds': 0.5, 'seed': 5}
+    made = client.post('/generate', json=body)
+    assert made.status_code == 200, made.text
+    pathlib.Path(sys.argv[1]).write_bytes(made.content)
+
+uvicorn.run = answer
+from serving.main import main
+main(['--tile', '2', '--max_samples', '2'])
+"""
+
+
+@pytest.mark.slow
+def test_the_server_of_the_folder_runs_its_model(exported, tmp_path):
+  host(SERVER, tmp_path / 'made.wav', cwd=exported)
+  wanted = MusicLM.from_pretrained(exported).generate(
+    ['a low and dark tone'], seconds=0.5, seed=5
+  )
+  content = (tmp_path / 'made.wav').read_bytes()
+  pcm = torch.frombuffer(bytearray(content[44:]), dtype=torch.int16)
+  torch.testing.assert_close(
+    pcm / 32767, wanted[0].clamp(-1, 1), rtol=0, atol=1e-4
+  )
+
+
+@pytest.mark.slow
+def test_the_config_is_that_of_both_readers(exported):
+  config = json.loads((exported / 'config.json').read_text())
+  assert config['kind'] == 'music_lm' and 'stages/fine' in config['components']
+  for reference in config['auto_map'].values():
+    module, name = reference.split('.')
+    assert f'class {name}(' in (exported / f'{module}.py').read_text()
+  required = (exported / 'requirements-serve.txt').read_text().split()
+  assert {'torch', 'safetensors', 'fastapi', 'uvicorn'} <= set(required)
