@@ -6,6 +6,8 @@
     --gin_file=partitioning/gpu8.gin --topology=h100:8 --search
   musiclm plan --gin_file=experiments/musiclm_codec.gin --topology=v5e:16x16 \\
     --compile
+  musiclm plan --gin_file=experiments/musiclm_fine.gin \\
+    --topology=v5e:16x16,v5p:4x4x4,v6e:16x16
 
 A data set that is not given is stood in for by silence, or by codes of the
 sizes of the paper. The exit code is 1 if the run does not fit.
@@ -35,7 +37,9 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument(
     '--topology',
     required=True,
-    help='KIND:SHAPE, such as v5e:16x16, v5p:4x4x4 or h100:4x8 (hosts × GPUs)',
+    type=lambda names: names.split(','),
+    help='KIND:SHAPE, such as v5e:16x16, v5p:4x4x4 or h100:4x8 (hosts × GPUs);'
+    ' several make a table',
   )
   parser.add_argument('--json', action='store_true', help='for programs')
   what = parser.add_mutually_exclusive_group()
@@ -60,10 +64,15 @@ def main(argv: Sequence[str]) -> None:
   # What --compile starts, since compilers may crash.
   what.add_argument('--compiler', action='store_true', help=argparse.SUPPRESS)
   options = parser.parse_args(argv)
+  from musiclm_jax.planning import devices
+
+  chips = [devices.Topology.parse(name) for name in options.topology]
   with stand_ins(options) as given:
     options.gin_bindings = [*given, *options.gin_bindings]
-    run = configured_run(options)
-  if options.compiler:
+    run = configured_run(options, topology=chips[0])
+  if len(chips) > 1:
+    plan_several(options, run, chips)
+  elif options.compiler:
     compile_step(options, run)
   elif options.decode:
     plan_decoding(options, run)
@@ -71,6 +80,23 @@ def main(argv: Sequence[str]) -> None:
     plan_search(options, run)
   else:
     plan_training(options, run, argv)
+
+
+def plan_several(
+  options: argparse.Namespace, run: Any, chips: Sequence[Any]
+) -> None:
+  """`musiclm plan --topology=A,B`: one row each."""
+  from musiclm_jax.planning import plan as planning
+  from musiclm_jax.planning import report
+
+  if options.search or options.compile or options.compiler or options.decode:
+    raise flags.UsageError('several topologies make a table of plans alone.')
+  planner = planning.Planner(run)
+  plans = [planner.plan(topology=topology) for topology in chips]
+  if options.json:
+    print(json.dumps([plan.to_json() for plan in plans]))
+  else:
+    print(report.table([report.row(plan) for plan in plans]))
 
 
 def plan_training(
@@ -146,16 +172,15 @@ def _how_to_fit(planner: Any, plan: Any) -> str:
   )
 
 
-def configured_run(options: argparse.Namespace) -> Any:
+def configured_run(options: argparse.Namespace, *, topology: Any) -> Any:
   """What the gin files bind to `loop.train`, and nothing that has an effect."""
   from gin import config as gin_config
 
   from musiclm_jax.cli import setup
-  from musiclm_jax.planning import abstract, devices
+  from musiclm_jax.planning import abstract
   from musiclm_jax.planning import plan as planning
   from musiclm_jax.training import loop
 
-  topology = devices.Topology.parse(options.topology)
   setup.configure(options, root=loop.train, supplied=['gin_config'])
   bound = gin_config.get_bindings(loop.train, resolve_references=False)
   # Gin calls a reference when it copies it.

@@ -30,7 +30,7 @@ _ACCELERATORS = {'v5e': 'v5litepod', 'v5p': 'v5p', 'v6e': 'v6e'}
 
 def in_subprocess(
   command: Sequence[str], *, topology: Topology
-) -> dict[str, float]:
+) -> dict[str, int | float]:
   """Runs a command that prints `compile_step`'s figures as its last line.
 
   Raises:
@@ -64,7 +64,9 @@ def in_subprocess(
   return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compile_step(run: Run, *, effort: float | None = None) -> dict[str, float]:
+def compile_step(
+  run: Run, *, effort: float | None = None
+) -> dict[str, int | float]:
   """Compiles the step of a run and asks for its memory on one device.
 
   Args:

@@ -63,7 +63,7 @@ CHIPS = {
   'v5p': Chip(
     flops_per_second=459e12,
     float32_share=1.0,
-    memory_bytes=95 * _GIB,
+    memory_bytes=95.0 * _GIB,
     bytes_per_second=2765e9,
     tile=128,
     link_bytes_per_second=200e9,

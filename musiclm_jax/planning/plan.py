@@ -187,15 +187,21 @@ class Planner:
     self.run = run
     self._regions: dict[tuple[bool, int], program.Region] = {}
 
-  def plan(self, choice: Choice | None = None) -> Plan:
+  def plan(
+    self, choice: Choice | None = None, *, topology: Topology | None = None
+  ) -> Plan:
     """The plan of a choice, or of what the configuration says.
+
+    Args:
+      choice: The configuration's if left out.
+      topology: The run's if left out.
 
     Raises:
       ValueError: The mesh does not make up the topology, or the batch does not
         divide over it.
     """
     run, choice = self.run, choice or self.run.chosen
-    topology = run.topology
+    topology = topology or run.topology
     partitioner = abstract.on_devices(
       dataclasses.replace(
         run.partitioner, fsdp=choice.fsdp, tensor=choice.tensor

@@ -80,7 +80,7 @@ class Split:
     stored_share: Of what is as large as a parameter, on one device.
   """
 
-  num_rows: float
+  num_rows: int
   row_parts: int = 1
   tensor: int = 1
   stored_share: float = 1.0

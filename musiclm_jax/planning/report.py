@@ -72,7 +72,7 @@ def table(
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def compared(plan: Plan, compiled: Mapping[str, float]) -> str:
+def compared(plan: Plan, compiled: Mapping[str, int | float]) -> str:
   """The compiler's memory beside ours, GiB."""
   ours = plan.memory
   at_rest = ours.parameters + ours.optimizer + ours.average + ours.batch
@@ -86,7 +86,7 @@ def compared(plan: Plan, compiled: Mapping[str, float]) -> str:
   return '\n'.join(lines)
 
 
-def _pair(name: str, theirs: float, ours: float) -> str:
+def _pair(name: str, theirs: int | float, ours: int | float) -> str:
   return f'  {name:<20} {theirs / _GIB:10.3f} {ours / _GIB:9.3f}'
 
 
