@@ -3,9 +3,14 @@
 
 Every system gives one figure a clip and metric; means and their intervals are
 taken at the end, and differences between two systems over the same clips. The
-measured bitrate of the codec is the order-0 entropy of its codes, what an ideal
-entropy coder with one static table a level would send; SoundStream (Zeghidour
-et al., 2021), section V-C, finds 7 to 20 % to gain there.
+measured bitrate of the codec is the order-0 entropy of its codes, level by level,
+times their rate: what an ideal entropy coder with one table a level would send,
+and the bound that one which adapts its table comes near on long streams. Coders
+that know the codes before, or the level below, may send less. SoundStream
+(Zeghidour et al., 2021), section V-C, finds 7 to 20 % to gain.
+
+Opus is asked for the codec's own bitrates, as far down as it goes (6 kbps), and
+for two and four times of the highest.
 
 Shapes: waveform [samples], codes [frames, levels], counts [levels, codes].
 """
@@ -41,7 +46,7 @@ METRICS: Mapping[str, Metric] = {
 }
 
 DEFAULT_LEVELS = (1, 2, 4, 8, 12)
-DEFAULT_OPUS_KBPS = (6, 12, 24)
+_OPUS_MULTIPLES = (2, 4)  # Of the bitrate of all levels.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,17 +73,30 @@ class Systems:
     codec: Its codes of the first levels alone must decode.
     levels: How many levels to decode; those the codec lacks are left out, and
       all of its levels are always among them.
-    opus_kbps: What Opus is asked for.
+    opus_kbps: What Opus is asked for; bitrates matched to those of the codec if
+      left out.
   """
 
   codec: Codec
   levels: tuple[int, ...] = DEFAULT_LEVELS
-  opus_kbps: tuple[int, ...] = DEFAULT_OPUS_KBPS
+  opus_kbps: tuple[int, ...] | None = None
 
   def __post_init__(self):
     most = self.codec.stream.num_codebooks
     levels = sorted({k for k in self.levels if 0 < k < most} | {most})
     object.__setattr__(self, 'levels', tuple(levels))
+    if self.opus_kbps is None:
+      object.__setattr__(self, 'opus_kbps', self._matched_opus_kbps())
+
+  def _matched_opus_kbps(self) -> tuple[int, ...]:
+    """Whole numbers that Opus can be asked for."""
+    of_levels = [nominal_kbps(self.codec.stream, k) for k in self.levels]
+    wanted = of_levels + [of_levels[-1] * factor for factor in _OPUS_MULTIPLES]
+    reachable = {
+      min(max(round(kbps), opus.LOWEST_KBPS), opus.HIGHEST_KBPS)
+      for kbps in wanted
+    }
+    return tuple(sorted(reachable))
 
   def encode(
     self, waveform: Float[np.ndarray, ' samples']
@@ -232,16 +250,21 @@ class _Tally:
     )
 
 
+def nominal_kbps(stream: TokenStream, num_levels: int) -> float:
+  """Of the first levels without entropy coding."""
+  bits = num_levels * math.log2(stream.codebook_size)
+  return bits * float(stream.rate_hz) / 1000
+
+
 def _codec_rates(
   systems: Systems, codebooks: Sequence[codebook_usage.CodebookFigures]
 ) -> dict[str, tuple[float, float]]:
   """(nominal, measured) kbps by name."""
   stream = systems.codec.stream
   frames_per_ms = float(stream.rate_hz) / 1000
-  bits = math.log2(stream.codebook_size)
   return {
     _codec_name(count): (
-      count * bits * frames_per_ms,
+      nominal_kbps(stream, count),
       sum(level.entropy_bits for level in codebooks[:count]) * frames_per_ms,
     )
     for count in systems.levels

@@ -57,8 +57,8 @@ def to_markdown(report: CodecReport, *, about: str) -> str:
     about,
     f'{report.num_clips} clips, {report.seconds:.0f} s in all, at'
     f' {report.sample_rate_hz} Hz. In brackets: bootstrap interval of the mean'
-    ' over clips, 95 %. Measured kbps: payload of the packets for Opus,'
-    ' entropy of the codes for the codec.',
+    ' over clips, 95 %. Measured kbps: payload of the packets for Opus; for the'
+    ' codec the order-0 entropy of its codes, the bound of an adaptive coder.',
     _systems_table(report.systems),
   ]
   baseline = _lowest_opus(report.systems)

@@ -25,7 +25,7 @@ _PAGE_HEADER_BYTES = 27
 _LACING_FULL = 255  # A packet ends with a segment shorter than this.
 
 # libsndfile maps its compression level, from 0 to 1, onto this range.
-_LOWEST_KBPS, _HIGHEST_KBPS = 6, 256
+LOWEST_KBPS, HIGHEST_KBPS = 6, 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,12 @@ def code(
     raise ValueError(
       f'Opus has no {sample_rate_hz} Hz; resample to one of {SAMPLE_RATES_HZ}.'
     )
-  if not _LOWEST_KBPS <= target_kbps <= _HIGHEST_KBPS:
+  if not LOWEST_KBPS <= target_kbps <= HIGHEST_KBPS:
     raise ValueError(
-      f'libsndfile encodes Opus at {_LOWEST_KBPS} to {_HIGHEST_KBPS} kbps, not'
+      f'libsndfile encodes Opus at {LOWEST_KBPS} to {HIGHEST_KBPS} kbps, not'
       f' at {target_kbps}.'
     )
-  level = (_HIGHEST_KBPS - target_kbps) / (_HIGHEST_KBPS - _LOWEST_KBPS)
+  level = (HIGHEST_KBPS - target_kbps) / (HIGHEST_KBPS - LOWEST_KBPS)
   file = io.BytesIO()
   soundfile.write(
     file,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of a codec that can be worked out by hand are found."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,20 @@ def test_codebook_figures_equal_those_worked_out_by_hand():
   assert [system.measured_kbps for system in report.systems] == (
     pytest.approx([24, 24, 24])
   )
+
+
+def test_opus_is_asked_for_the_bitrates_of_the_codec_as_far_as_it_goes():
+  def matched(rate_hz, **options):
+    codec = ToyCodec()
+    codec.stream = dataclasses.replace(codec.stream, rate_hz=rate_hz)
+    systems = codec_evaluation.Systems(codec=codec, **options)
+    return systems.levels, systems.opus_kbps
+
+  # log2(5) = 2.32 bits a code; Opus has nothing below 6 kbps.
+  assert matched(1_000) == ((1, 2, 3), (6, 7, 14, 28))
+  assert matched(6_000) == ((1, 2, 3), (14, 28, 42, 84, 167))
+  assert matched(24_000, levels=(3,)) == ((3,), (167, 256))
+  assert matched(6_000, opus_kbps=())[1] == ()
 
 
 def test_no_clips_are_an_error():

@@ -36,7 +36,9 @@ def add_arguments(parser: flags.Parser) -> None:
   parser.add_argument('--num_clips', type=int, default=20)
   parser.add_argument('--seconds', type=int, default=10, help='of each clip')
   parser.add_argument('--levels', type=_numbers, help='such as 1,2,4,8,12')
-  parser.add_argument('--opus_kbps', type=_numbers, help='such as 6,12,24')
+  parser.add_argument(
+    '--opus_kbps', type=_numbers, help='such as 6,12,24; matched if left out'
+  )
   parser.add_argument(
     '--metrics',
     type=lambda names: names.split(','),
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
   systems = evaluation.Systems(
     codec=codec,
     levels=options.levels or evaluation.DEFAULT_LEVELS,
-    opus_kbps=options.opus_kbps or evaluation.DEFAULT_OPUS_KBPS,
+    opus_kbps=options.opus_kbps,
   )
   found = evaluation.evaluate(
     systems,
