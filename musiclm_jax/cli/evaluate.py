@@ -3,13 +3,17 @@
 
   musiclm evaluate codec --model runs/codec --corpus runs/tunebook …
 
-A kind of model is a file of `evaluations/`; there is no list of them.
+A kind of model is a file of `evaluations/`; there is no list of them. Beside each
+report stands its origin (the command and the fingerprints of what it read), from
+which `musiclm results` makes a page.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import pathlib
+import shlex
 import types
 from collections.abc import Sequence
 
@@ -28,6 +32,25 @@ def main(argv: Sequence[str]) -> None:
     )
   options = parser.parse_args(argv)
   found[options.kind].run(options)
+  keep_origin(options, argv=argv)
+
+
+def keep_origin(options: argparse.Namespace, *, argv: Sequence[str]) -> None:
+  """Writes what gives the report again."""
+  from musiclm_jax.evaluation import results
+
+  folders = []
+  for value in vars(options).values():
+    folders += value if isinstance(value, list) else [value]
+  origin = results.Origin(
+    kind=options.kind,
+    command=shlex.join(['musiclm', 'evaluate', *argv]),
+    seed=getattr(options, 'seed', None),
+    fingerprints=results.fingerprints_of(
+      [folder for folder in folders if isinstance(folder, str)]
+    ),
+  )
+  results.write_origin(options.output, origin)
 
 
 def kinds() -> dict[str, types.ModuleType]:

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dispatcher alone; each kind has its own file in `evaluations/`."""
 
+import json
 import pathlib
 import types
 
 import pytest
 
 from musiclm_jax.cli import evaluate, flags
+from tests.evaluation import toy_codec
 
 
 def test_every_file_of_the_folder_is_a_kind_with_help(capsys):
   folder = pathlib.Path(evaluate.evaluations.__file__).parent
-  files = {path.stem for path in folder.glob('*.py')} - {'__init__'}
+  files = {path.stem for path in folder.glob('[!_]*.py')}
   assert set(evaluate.kinds()) == files
   with pytest.raises(SystemExit):
     evaluate.main(['--help'])
@@ -21,14 +23,29 @@ def test_every_file_of_the_folder_is_a_kind_with_help(capsys):
     assert module.__doc__.split()[0] in told
 
 
-def test_a_kind_gets_its_own_options(monkeypatch):
+def test_a_kind_gets_its_own_options_and_its_origin_is_kept(
+  monkeypatch, tmp_path
+):
+  def add_arguments(parser):
+    parser.add_argument('--seed', type=int)
+    parser.add_argument('--model', type=lambda text: text.split(','))
+    parser.add_argument('--output')
+
   seen = []
   probe = types.ModuleType('probe', 'A probe.')
-  probe.add_arguments = lambda parser: parser.add_argument('--depth', type=int)
+  probe.add_arguments = add_arguments
   probe.run = seen.append
   monkeypatch.setattr(evaluate, 'kinds', lambda: {'probe': probe})
-  evaluate.main(['probe', '--depth=3'])
-  assert seen[0].depth == 3
+  fingerprint = toy_codec.publish(tmp_path / 'codec')
+  argv = [f'--model={tmp_path / "codec"},elsewhere', f'--output={tmp_path}']
+  evaluate.main(['probe', '--seed=3', *argv])
+  assert seen[0].seed == 3
+  assert json.loads((tmp_path / 'probe.origin.json').read_text()) == {
+    'kind': 'probe',
+    'command': ' '.join(['musiclm evaluate probe --seed=3', *argv]),
+    'seed': 3,
+    'fingerprints': {str(tmp_path / 'codec'): fingerprint},
+  }
 
 
 def test_an_unknown_kind_is_a_wrong_command():
