@@ -9,8 +9,13 @@ from tests.export import whole
 
 
 @pytest.mark.slow
-def test_rows_of_clips_and_music_are_compared_and_the_same(tmp_path):
-  whole.publish(tmp_path / 'model')
+@pytest.mark.parametrize(
+  'is_conditioned', [True, False], ids=['MusicLM', 'AudioLM']
+)
+def test_rows_of_clips_and_music_are_compared_and_the_same(
+  tmp_path, is_conditioned
+):
+  whole.publish(tmp_path / 'model', is_conditioned=is_conditioned)
   whole.export(tmp_path / 'model', tmp_path / 'out')
   made = parity.Sheet(clips='none', fingerprints={})
   parity_music_lm.compare(
@@ -25,8 +30,11 @@ def test_rows_of_clips_and_music_are_compared_and_the_same(tmp_path):
     logits = checks[f'stages/{stage}', 'logits of real rows']
     assert logits.max_abs_error < 1e-3 < logits.shape[-1]
   music = checks['music_lm', 'acoustic codes of music']
-  assert music.shape == (4, 10, 5) and music.equal_share == 1
+  num_pieces = 4 if is_conditioned else 2
+  assert music.shape == (num_pieces, 10, 5) and music.equal_share == 1
   (waveform,) = (
     check for (_, name), check in checks.items() if 'waveform' in name
   )
-  assert waveform.shape == (4, 60) and np.isfinite(waveform.max_abs_error)
+  assert waveform.shape == (num_pieces, 60) and np.isfinite(
+    waveform.max_abs_error
+  )

@@ -26,22 +26,22 @@ from tests.semantic import toy_tokenizer
 PROMPTS = ('a low and long tone', 'a high and bright tone')
 
 
-def publish(directory):
-  """Publishes all six and writes `music_lm.json`."""
-  folders = {name: directory / name for name in assembly.TOKENIZERS}
-  streams = {}
-  for name, contents in (
-    ('codec', codec()),
-    ('mulan', conditioner()),
-    ('semantic', None),
-  ):
-    if contents is None:
-      fingerprint = toy_tokenizer.publish(folders[name])
-      stream = toy_tokenizer.CONFIG.stream
-    else:
-      fingerprint = bundle.publish(folders[name], contents)
-      stream = contents.stream_out
-    streams[stream.name] = dataclasses.replace(stream, fingerprint=fingerprint)
+def publish(directory, *, is_conditioned=True):
+  """Publishes all and writes `music_lm.json`; an AudioLM if not conditioned."""
+  tokenizers = {'codec': codec()}
+  if is_conditioned:
+    tokenizers['mulan'] = conditioner()
+  folders = {name: directory / name for name in (*tokenizers, 'semantic')}
+  fingerprints = {'semantic': toy_tokenizer.publish(folders['semantic'])}
+  streams = {'semantic': toy_tokenizer.CONFIG.stream}
+  for name, contents in tokenizers.items():
+    stream = contents.stream_out
+    fingerprints[stream.name] = bundle.publish(folders[name], contents)
+    streams[stream.name] = stream
+  streams = {
+    name: dataclasses.replace(stream, fingerprint=fingerprints[name])
+    for name, stream in streams.items()
+  }
   stages = {name: directory / 'stages' / name for name in assembly.STAGES}
   for number, spec in enumerate(specs(**streams)):
     bundle.publish(stages[spec.name], stage(spec, seed=number))
@@ -99,12 +99,13 @@ def conditioner(*, body=None, seed=2):
   )
 
 
-def specs(*, mulan, semantic, acoustic):
+def specs(*, semantic, acoustic, mulan=None):
   """The three stages over these streams."""
+  conditions = [] if mulan is None else [mulan]
   return (
-    semantic_stage(conditions=[mulan], semantic=semantic, window_seconds=2),
+    semantic_stage(conditions=conditions, semantic=semantic, window_seconds=2),
     coarse.coarse(
-      conditions=[mulan],
+      conditions=conditions,
       semantic=semantic,
       acoustic=acoustic,
       num_levels=2,

@@ -105,6 +105,9 @@ class StageDecoder:
     cache = self.model.new_cache(len(rows), capacity=room)
     self.model.prefill(rows[:, :first], cache=cache)
     tokens = rows.clone()
+    # All at once: 240 operations, of however many keys.
+    places = torch.arange(first + 1, stop, device=tokens.device)
+    step_keys = threefry.fold_in(keys[:, None], places)  # [rows, steps, 2]
     # One tensor that counts: a new one at each step would be a copy to the
     # device, and a number a constant of the compiled step.
     position = torch.full((1,), first, device=tokens.device)
@@ -116,23 +119,17 @@ class StageDecoder:
         position=position,
       )
       position += 1
-      self._write(tokens, logits, keys, now=now + 1, position=position)
+      self._write(tokens, logits, step_keys[:, now - first], now=now + 1)
     return tokens[: len(keys)]
 
   def _write(
-    self,
-    tokens: Tensor,
-    logits: Tensor,
-    keys: Tensor,
-    *,
-    now: int,
-    position: Tensor,
+    self, tokens: Tensor, logits: Tensor, keys: Tensor, *, now: int
   ) -> None:
     """Draws what stands at `now`, unless it is given."""
     layout = self.model.layout
     if self.guidance is not None:
       logits = sampling.guided(*logits.chunk(2), scale=self.guidance)
-    codes = self.sampler(logits, threefry.fold_in(keys, position))
+    codes = self.sampler(logits, keys)
     if self.guidance is not None:
       codes = torch.cat([codes, codes])
     output = layout.output

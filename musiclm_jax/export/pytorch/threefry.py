@@ -28,8 +28,8 @@ def keys_of(seeds: Tensor) -> Tensor:
 
 
 def fold_in(keys: Tensor, data: Tensor) -> Tensor:
-  """`jax.random.fold_in`; `data` broadcasts to the keys, [..., 2]."""
-  data = data.long().expand(keys.shape[:-1]) & _WORD
+  """`jax.random.fold_in` of keys [..., 2] and numbers [...], which broadcast."""
+  data = data.long() & _WORD
   return torch.stack(_threefry(keys, torch.zeros_like(data), data), dim=-1)
 
 

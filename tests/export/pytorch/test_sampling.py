@@ -20,9 +20,7 @@ LOGITS = (
   'fields',
   [
     {},
-    {'temperature': 0.4},
-    {'temperature': 2.0, 'top_k': 5},
-    {'top_p': 0.7},
+    {'temperature': 0.4, 'top_p': 0.7},
     {'temperature': 1.5, 'top_k': 7, 'top_p': 0.6},
     {'top_k': 99},
   ],

@@ -43,6 +43,8 @@ def test_each_key_may_fold_in_its_own_number():
   data = torch.arange(len(SEEDS))
   each = [threefry.fold_in(keys()[n], data[n]) for n in range(len(SEEDS))]
   assert torch.equal(threefry.fold_in(keys(), data), torch.stack(each))
+  every = threefry.fold_in(keys()[:, None], data)  # [keys, numbers, 2]
+  assert torch.equal(every.diagonal(dim1=0, dim2=1).T, torch.stack(each))
 
 
 def test_bits_are_the_same():

@@ -9,9 +9,9 @@ from musiclm_jax.inference import windows as jax_windows
 
 def test_plans_are_those_of_jax():
   num_plans = 0
-  for total in range(1, 61, 3):
-    for known in range(0, total, 4):
-      for stop in range(known + 1, total + 1, 5):
+  for total in range(1, 61, 7):
+    for known in range(0, total, 5):
+      for stop in range(known + 1, total + 1, 8):
         for fine_window in (3, 14):
           sizes = {
             'known': known,
@@ -26,4 +26,4 @@ def test_plans_are_those_of_jax():
             dataclasses.asdict(jax_windows.plan(**sizes))
           )
           num_plans += 1
-  assert num_plans > 1000
+  assert num_plans > 200
