@@ -67,10 +67,11 @@ EXTRAS = {
     'threadpoolctl',
     'visqol-python',
   ],
-  'torch': ['torch'],
+  'torch': ['torch', 'transformers'],
   # An exported folder's server, to try it here; and what checks its ONNX files.
   'serve': ['fastapi', 'pydantic', 'starlette', 'torch', 'uvicorn'],
   'onnx': ['onnx', 'onnxruntime', 'onnxscript', 'torch'],
+  'hub': ['huggingface_hub', 'torch', 'transformers'],
   'tpu': ['jax[tpu]'],
   'cuda12': ['jax[cuda12]'],
   'cuda13': ['jax[cuda13]'],

@@ -224,14 +224,14 @@ def _stage_cost(
   steps = sum(stop - first for first, stop in spans)
   read = sum(
     (stop - first)
-    * (_weights_read(decoder) + rows * cached * (first + stop) / 2)
+    * (weights_read(decoder) + rows * cached * (first + stop) / 2)
     for first, stop in spans
   )
   itemsize = jnp.dtype(body.dtype).itemsize
   return steps, read * itemsize / limits.bytes_per_second
 
 
-def _weights_read(decoder: StageDecoder) -> int:
+def weights_read(decoder: StageDecoder) -> int:
   """In a step: of the input table a row, of the logits' those of one level."""
   params, take = decoder.params, decoder.config.layout.output.take
   tables = params['inputs']['table'].size + params['logit_table'].size

@@ -8,6 +8,7 @@
   musiclm benchmark semantic
   musiclm benchmark mulan
   musiclm benchmark generate
+  musiclm benchmark torch --model runs/model --exported exported
 
 The limits are measured in the same run. Nothing else should run meanwhile.
 """
@@ -30,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   lm.add_argument('--only', choices=('decode', 'train'))
   lm.add_argument(
     '--batch_size',
-    type=lambda text: tuple(int(number) for number in text.split(',')),
+    type=_numbers,
     default=(1, 8),
     help='rows that are decoded at a time, such as 1,8',
   )
@@ -74,8 +75,19 @@ def main(argv: Sequence[str]) -> None:
   generate.add_argument('--num_runs', type=int, default=3, help='timed runs')
   generate.add_gin_flags()
   generate.set_defaults(run=benchmark_generate)
+  torch = kinds.add_parser('torch', help='an exported folder beside JAX')
+  torch.add_argument('--model', required=True, help='folder of a music_lm.json')
+  torch.add_argument('--exported', required=True, help='what was made of it')
+  torch.add_argument('--batch_size', type=_numbers, default=(1, 8))
+  torch.add_argument('--seconds', type=int, default=10, help='of a waveform')
+  torch.add_argument('--num_runs', type=int, default=5, help='timed runs')
+  torch.set_defaults(run=benchmark_torch)
   options = parser.parse_args(argv)
   options.run(options)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+  return tuple(int(number) for number in text.split(','))
 
 
 def benchmark_codec(options: argparse.Namespace) -> None:
@@ -184,6 +196,20 @@ def benchmark_lm(options: argparse.Namespace) -> None:
       )
   if options.only != 'decode':
     _print(lm.measure_training(model, batch_size=8, num_runs=options.num_runs))
+
+
+def benchmark_torch(options: argparse.Namespace) -> None:
+  """`musiclm benchmark torch`."""
+  from musiclm_jax.benchmark import exported
+
+  for measured in exported.measure(
+    options.model,
+    options.exported,
+    batch_sizes=options.batch_size,
+    seconds=options.seconds,
+    num_runs=options.num_runs,
+  ):
+    _print(measured)
 
 
 def _print(measured: object) -> None:

@@ -7,6 +7,8 @@ Writes weights, configs and PyTorch modules that need no JAX, and PARITY.md: how
 far each layer, the codes and the audio are from those of JAX. Where a bound
 does not hold, nothing is written. --model may also be one bundle alone.
 
+--format stablehlo writes programs of codec and stages for JAX hosts instead.
+
 Compared on clips of the corpus, or on audio files (--clips), or on a synthetic
 clip if neither is given.
 """
@@ -34,19 +36,43 @@ def main(argv: Sequence[str]) -> None:
   add('--output', required=True, help='a folder that is not there yet')
   add('--corpus', help='a prepared corpus, whose test split is compared on')
   add('--clips', nargs='+', metavar='FILE', help='audio files, in its place')
+  add('--license', help="of a MusicLM's weights, such as 'cc-by-4.0'")
+  add('--programs', action='store_true', help='torch.export programs too')
+  add('--onnx', action='store_true', help='codec decoder and MuLan text too')
+  add('--format', choices=('pytorch', 'stablehlo'), default='pytorch')
   options = parser.parse_args(argv)
   if options.corpus and options.clips:
     raise flags.UsageError('give --corpus or --clips, not both.')
 
   from musiclm_jax.cli import train
-  from musiclm_jax.export import exporting, parity
+  from musiclm_jax.export import exporting, model_card, parity
 
   train.keep_compiled_programs()
-  sheet = exporting.export(options.model, options.output, clips=_clips(options))
+  if options.format == 'stablehlo':
+    _require_no_options_of_pytorch(options)
+    exporting.export_stablehlo(options.model, options.output)
+    print(f'{options.output}: programs for CPU, CUDA and TPU, and weights.')
+    return
+  sheet = exporting.export(
+    options.model,
+    options.output,
+    clips=_clips(options),
+    license=options.license or model_card.UNKNOWN_LICENSE,
+    with_programs=options.programs,
+    with_onnx=options.onnx,
+  )
   print(
     f'{options.output}: {len(sheet.checks)} comparisons within their bounds, see'
     f' {parity.MARKDOWN}.'
   )
+
+
+def _require_no_options_of_pytorch(options: argparse.Namespace) -> None:
+  names = ('programs', 'onnx', 'license', 'corpus', 'clips')
+  if given := [f'--{name}' for name in names if getattr(options, name)]:
+    raise flags.UsageError(
+      f'{", ".join(given)} of a PyTorch folder; leave out --format=stablehlo.'
+    )
 
 
 def _clips(options: argparse.Namespace) -> Clips:

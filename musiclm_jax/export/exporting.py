@@ -9,12 +9,17 @@ from collections.abc import Callable, Mapping
 
 from musiclm_jax.export import folder as folders
 from musiclm_jax.export import (
+  hosting,
+  model_card,
   parity,
   parity_codec,
   parity_mulan,
   parity_music_lm,
   parity_semantic,
   parity_stages,
+  programs,
+  reference,
+  stablehlo,
 )
 from musiclm_jax.export.clips import Clips
 
@@ -32,6 +37,9 @@ def export(
   output: str | os.PathLike[str],
   *,
   clips: Clips,
+  license: str = model_card.UNKNOWN_LICENSE,
+  with_programs: bool = False,
+  with_onnx: bool = False,
 ) -> parity.Sheet:
   """Writes `output`, or nothing.
 
@@ -39,6 +47,9 @@ def export(
     model: The folder of a `music_lm.json`, or that of one bundle.
     output: A folder that is not there yet.
     clips: What both sides are compared on.
+    license: Of the weights, for the model card.
+    with_programs: Whether `programs/` is written too.
+    with_onnx: Whether `onnx/` is.
 
   Returns:
     The parity sheet, which also lies in the folder.
@@ -53,14 +64,38 @@ def export(
   )
   with folders.staged(output) as directory:
     folders.write(directory, bundles)
-    for place, found in bundles.items():
+    compared = {place: reference.plain(b) for place, b in bundles.items()}
+    for place, found in compared.items():
       COMPARISONS[found.kind](
         sheet, place, found=found, folder=directory / place, clips=clips
       )
     if len(bundles) > 1:
       parity_music_lm.compare(
-        sheet, bundles=bundles, directory=directory, clips=clips
+        sheet, bundles=compared, directory=directory, clips=clips
       )
     sheet.require_passed()
     sheet.write(pathlib.Path(directory))
+    if len(bundles) > 1:
+      card = model_card.card(bundles, sheet=sheet, model=model, license=license)
+      hosting.write(directory, card=card)
+    if with_programs:
+      programs.write(directory, places=bundles)
+    if with_onnx:
+      # Late: onnxruntime is asked for by this alone.
+      from musiclm_jax.export import onnx_files
+
+      onnx_files.write(directory, places=bundles)
   return sheet
+
+
+def export_stablehlo(
+  model: str | os.PathLike[str], output: str | os.PathLike[str]
+) -> None:
+  """Writes a folder for JAX hosts, without PyTorch's; or nothing.
+
+  Raises:
+    ValueError: The model cannot be read.
+  """
+  bundles = folders.read_bundles(model)
+  with folders.staged(output) as directory:
+    stablehlo.write(directory, bundles)

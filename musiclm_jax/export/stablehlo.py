@@ -68,6 +68,9 @@ def write(directory: pathlib.Path, bundles: Mapping[str, Bundle]) -> None:
     directory: An exported folder, or the beginning of one.
     bundles: By their place; those that are neither codec nor stage are left
       out.
+
+  Raises:
+    ValueError: All of them are.
   """
   folder = directory / FOLDER
   folder.mkdir()
@@ -88,6 +91,10 @@ def write(directory: pathlib.Path, bundles: Mapping[str, Bundle]) -> None:
         'arguments': _described(program.arguments(_batch())),
         'outputs': _described(_outputs(exported)),
       }
+  if not described:
+    raise ValueError(
+      f'StableHLO is made of the codec and stages, not of {", ".join(bundles)}.'
+    )
   (folder / JSON).write_text(json.dumps(described, indent=2) + '\n')
 
 

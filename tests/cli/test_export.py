@@ -15,6 +15,7 @@ def codec_dir(tmp_path_factory):
   return directory
 
 
+@pytest.mark.slow
 def test_a_codec_is_exported_compared_on_files_and_imported(
   codec_dir, tmp_path, capsys
 ):
@@ -37,6 +38,27 @@ def test_a_codec_is_exported_compared_on_files_and_imported(
 def test_two_kinds_of_clips_are_one_too_many():
   with pytest.raises(flags.UsageError, match='--corpus or --clips, not both'):
     export.main(['--model=a', '--output=b', '--corpus=c', '--clips', 'd.wav'])
+
+
+def test_options_of_pytorch_say_nothing_to_jax():
+  with pytest.raises(flags.UsageError, match='--onnx, --license of a PyTorch'):
+    export.main(
+      ['--model=a', '--output=b', '--format=stablehlo', '--onnx']
+      + ['--license=mit']
+    )
+
+
+@pytest.mark.slow
+def test_a_codec_is_written_as_stablehlo_or_with_programs_and_onnx(
+  codec_dir, tmp_path, capsys
+):
+  model = f'--model={codec_dir}'
+  export.main([model, f'--output={tmp_path / "a"}', '--format=stablehlo'])
+  assert [path.name for path in (tmp_path / 'a').iterdir()] == ['stablehlo']
+  export.main([model, f'--output={tmp_path / "b"}', '--programs', '--onnx'])
+  assert (tmp_path / 'b/programs/codec_decode.pt2').exists()
+  assert (tmp_path / 'b/onnx/codec_decode.onnx').exists()
+  assert 'comparisons within their bounds' in capsys.readouterr().out
 
 
 def test_a_folder_that_is_there_is_left_alone(codec_dir, tmp_path):

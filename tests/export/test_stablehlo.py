@@ -143,3 +143,8 @@ def test_a_host_needs_jax_alone_and_takes_any_batch(exported):
   )
   assert done.returncode == 0, done.stderr
   assert done.stdout.split('\n')[:2] == ['(1, 300)', '(3, 300)']
+
+
+def test_a_tokenizer_alone_has_none(semantic_dir, tmp_path):
+  with pytest.raises(ValueError, match='not of semantic'):
+    stablehlo.write(tmp_path, {'semantic': bundle.load(semantic_dir)})

@@ -163,7 +163,7 @@ class RelativeBias(nn.Module):
     self.max_distance = max_distance
     self.weight = nn.Parameter(torch.zeros(num_heads, num_buckets))
 
-  def forward(self, num_distances: int) -> torch.Tensor:
+  def forward(self, num_distances: int | torch.SymInt) -> torch.Tensor:
     """[heads, distances] for distances 0 to `num_distances` - 1, float32."""
     buckets = distance_buckets(
       torch.arange(num_distances, device=self.weight.device),

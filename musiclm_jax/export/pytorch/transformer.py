@@ -108,8 +108,8 @@ class Transformer(nn.Module):
       The outputs, after the last norm.
     """
     if position is None:
-      positions = torch.arange(embedded.shape[1], device=embedded.device)
-      num_attended = len(positions)
+      num_attended = embedded.shape[1]  # `len` would be a constant when traced.
+      positions = torch.arange(num_attended, device=embedded.device)
     else:
       positions, num_attended = position, cache.shape[-2]
     mask = self._mask(positions, num_attended, dtype=embedded.dtype)
@@ -127,7 +127,11 @@ class Transformer(nn.Module):
     return self.norm(hidden)
 
   def _mask(
-    self, positions: Tensor, num_attended: int, *, dtype: torch.dtype
+    self,
+    positions: Tensor,
+    num_attended: int | torch.SymInt,
+    *,
+    dtype: torch.dtype,
   ) -> Tensor:
     """Bias where a key is not after its query, [1, heads, length, attended]."""
     attended = torch.arange(num_attended, device=positions.device)

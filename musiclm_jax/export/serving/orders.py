@@ -57,6 +57,7 @@ class GenerateBody(pydantic.BaseModel):
   guidance: float | None = pydantic.Field(
     None,
     ge=0,
+    le=100,
     allow_inf_nan=False,
     description='Scale of classifier-free guidance; none if left out.',
   )

@@ -46,6 +46,7 @@ def test_a_sample_that_is_begun_counts():
     ({'seed': -1}, 'seed: '),
     ({'seed': 2**32 - 1, 'num_samples': 2}, 'seed: .*goes beyond'),
     ({'guidance': -1}, 'guidance: '),
+    ({'guidance': 1e9}, 'guidance: .*less than or equal to 100'),
     ({'format': 'mp3'}, "format: .*'wav' or 'flac'"),
     ({'stream': True, 'num_samples': 2}, 'stream: one piece'),
     ({'tempo': 120}, 'tempo: '),

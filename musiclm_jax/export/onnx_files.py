@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The codec's decoder and MuLan's text tower in ONNX.
+
+Each file is run by onnxruntime and compared with its module, at sizes other than
+those it was traced with, before it counts as written.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Collection
+
+import onnxruntime
+import torch
+from torch import Tensor
+
+from musiclm_jax.export import programs
+
+FOLDER = 'onnx'
+OPSET = 20
+
+_NAMES = ('codec_decode', 'mulan_text')
+
+
+def write(directory: pathlib.Path, *, places: Collection[str]) -> None:
+  """Writes the files of an exported folder's components into it.
+
+  Raises:
+    ValueError: There is nothing to write, or a file does not do what its module
+      does.
+  """
+  folder = directory / FOLDER
+  folder.mkdir()
+  parts = [place for place in places if place in ('codec', 'mulan')]
+  if not parts:
+    raise ValueError('ONNX is made of the codec and of MuLan; export either.')
+  for program in programs.of_folder(directory, places=parts):
+    if program.name in _NAMES:
+      path = folder / f'{program.name}.onnx'
+      torch.onnx.export(
+        program.module,
+        program.example(2, 7),
+        path,
+        input_names=list(program.axes),
+        output_names=list(program.outputs),
+        dynamic_shapes=program.dynamic_shapes(),
+        opset_version=OPSET,
+        external_data=False,
+        dynamo=True,
+        verbose=False,
+      )
+      programs.require_same(program, runner(path), in_place=False)
+
+
+def runner(path: pathlib.Path) -> Callable[..., Tensor]:
+  """What the file computes, tensors to a tensor."""
+  session = onnxruntime.InferenceSession(
+    path, providers=['CPUExecutionProvider']
+  )
+  names = [argument.name for argument in session.get_inputs()]
+
+  def run(*inputs: Tensor) -> Tensor:
+    arrays = {name: t.numpy() for name, t in zip(names, inputs, strict=True)}
+    return torch.from_numpy(session.run(None, arrays)[0])
+
+  return run

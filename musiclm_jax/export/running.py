@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported folder's parts as calls from NumPy to NumPy.
+
+So that others can put them beside JAX without importing torch. A call returns
+when its work is done, copies to and from the device included.
+
+Shapes: tokens [rows, length]; waveform [batch, samples]; codes [batch, frames,
+levels].
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from musiclm_jax.export.pytorch import MusicLM
+from musiclm_jax.export.pytorch.decoding import StageDecoder
+from musiclm_jax.export.pytorch.sampling import Sampler
+
+
+class Exported:
+  """A folder that `musiclm export` wrote, loaded."""
+
+  def __init__(
+    self, folder: str | os.PathLike[str], *, device: str | None = None
+  ):
+    self._model = MusicLM.from_pretrained(folder, device=device)
+    self._model.codec.fold_weight_norm()
+
+  @property
+  def device_name(self) -> str:
+    """Of the GPU, or how many threads of the CPU."""
+    device = self._model.device
+    if device.type == 'cuda':
+      return torch.cuda.get_device_name(device)
+    return f'{torch.get_num_threads()} x CPU'
+
+  @torch.no_grad()
+  def decode_stage(
+    self, name: str, tokens: Int[np.ndarray, 'rows length']
+  ) -> Int[np.ndarray, 'rows length']:
+    """Makes all that is PAD in rows of a stage, drawing from the softmax."""
+    seeds = torch.arange(len(tokens), device=self._model.device)
+    decoder = StageDecoder(
+      model=self._model.stages[name],
+      index=0,
+      sampler=Sampler(),
+      guidance=None,
+      dropped=(),
+      max_rows=len(tokens),
+    )
+    rows = torch.from_numpy(tokens).long().to(self._model.device)
+    made = decoder.decode(rows, seeds=seeds, places=torch.zeros_like(seeds))
+    return made.cpu().numpy()
+
+  def encode(
+    self, waveform: Float[np.ndarray, 'batch samples']
+  ) -> Int[np.ndarray, 'batch frames levels']:
+    """The codes of a waveform at the codec's rate."""
+    return self._model.codec.encode(torch.from_numpy(waveform)).cpu().numpy()
+
+  def decode(
+    self, codes: Int[np.ndarray, 'batch frames levels']
+  ) -> Float[np.ndarray, 'batch samples']:
+    """The waveform of codes."""
+    codes = torch.from_numpy(codes).long()
+    return self._model.codec.decode(codes).cpu().numpy()

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from musiclm_jax.benchmark import exported, limits
+from musiclm_jax.benchmark.limits import Limits
+from tests.export import whole
+
+
+@pytest.mark.slow
+def test_each_line_of_torch_stands_beside_one_of_jax(tmp_path, monkeypatch):
+  found = Limits(flops_per_second=1e9, bytes_per_second=2e9)
+  monkeypatch.setattr(limits, 'measure', lambda **_: found)
+  whole.publish(tmp_path / 'model')
+  whole.export(tmp_path / 'model', tmp_path / 'out')
+  lines = list(
+    exported.measure(
+      tmp_path / 'model',
+      tmp_path / 'out',
+      batch_sizes=(2,),
+      seconds=1,
+      num_runs=2,
+    )
+  )
+  assert [(line.benchmark, line.framework) for line in lines] == [
+    (f'torch/{what}', framework)
+    for what in (
+      'decode/semantic',
+      'decode/coarse',
+      'decode/fine',
+      'codec/encode',
+      'codec/decode',
+    )
+    for framework in ('jax', 'torch')
+  ]
+  for in_jax, in_torch in zip(lines[::2], lines[1::2]):
+    assert in_jax.limit_per_second == in_torch.limit_per_second > 0
+    assert in_jax.of_jax == 1
+    assert in_torch.of_jax == pytest.approx(
+      in_torch.per_second / in_jax.per_second
+    )
+    for line in (in_jax, in_torch):
+      assert line.best_per_second >= line.per_second > 0
+      assert line.share_of_limit == pytest.approx(
+        line.per_second / line.limit_per_second
+      )
+  # A step of a small stage reads its weights and half its cache.
+  assert lines[0].limited_by == 'bandwidth'
+  assert lines[-1].limited_by == 'products'
