@@ -51,6 +51,8 @@ def in_subprocess(
         f'{_ACCELERATORS[topology.kind]}-{topology.num_chips}'
       ),
       'TPU_WORKER_HOSTNAMES': 'localhost',
+      # It locks the machine's chips, of which none is used.
+      'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
     },
     capture_output=True,
     text=True,

@@ -77,10 +77,10 @@ def peak(region: Region, split: Split) -> Peak:
 
 
 def seconds(region: Region, split: Split, chip: Chip) -> float:
-  """At best: each product as fast as it multiplies or reads.
+  """Each product takes as long as it multiplies or reads, the longer of both.
 
-  What is between two products, one pass over memory could do: it reads and
-  writes once what others make and use.
+  What is between two products is one pass over memory, which reads and writes
+  once what others make and use.
   """
   last_use = _last_uses(region)
   total, reads, makes = 0.0, {}, {}

@@ -3,8 +3,8 @@
 
 Memory at rest is exact: shapes by `eval_shape`, shards by the run's own rules.
 FLOPs are counted in the traced step. Activations, time and communication are
-estimates: a step takes at best as long as the longer of computing and
-communicating, for the two overlap.
+estimates: a step takes as long as the longer of computing and communicating, as
+if the two overlapped without a loss.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Choice:
   num_microbatches: int
 
   def flags(self) -> str:
-    """How a command says it."""
+    """In the words of the gin files."""
     remat = 'True' if self.remat else 'False'
     return (
       f'FSDP={self.fsdp} TENSOR={self.tensor} remat={remat}'
@@ -130,10 +130,10 @@ class Plan:
       memory does not count.
     memory: Of one device.
     capacity: Bytes of one device.
-    compute_seconds: Of a step, at best.
+    compute_seconds: Of a step.
     sent_bytes: By one device in a step, by mesh axis.
     communication_seconds: Of a step.
-    mfu: Of the peak rate, by useful FLOPs: not to be exceeded.
+    mfu: Share of the peak rate that useful FLOPs take.
     num_steps: Of the run.
   """
 

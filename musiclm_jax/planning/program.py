@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -35,10 +35,13 @@ _FUSES_BELOW = 1.1
 # Results that no fusion recomputes. All else is elementwise or moves data.
 _KEPT = frozenset((
   *products.PRODUCTS,
-  'argmax', 'argmin', 'cummax', 'cumsum', 'fft', 'gather', 'reduce_and',
-  'reduce_max', 'reduce_min', 'reduce_or', 'reduce_sum', 'scatter',
-  'scatter-add', 'scatter_add', 'sort', 'top_k', 'reduce_window_max',
-  'select_and_scatter_add', 'select_and_gather_add', 'dynamic_update_slice',
+  'argmax', 'argmin', 'cumlogsumexp', 'cummax', 'cummin', 'cumprod', 'cumsum',
+  'dynamic_update_slice', 'fft', 'gather', 'reduce', 'reduce_and',
+  'reduce_max', 'reduce_min', 'reduce_or', 'reduce_prod', 'reduce_sum',
+  'reduce_window', 'reduce_window_max', 'reduce_window_min',
+  'reduce_window_sum', 'reduce_xor', 'scatter', 'scatter-add', 'scatter-max',
+  'scatter-min', 'scatter-mul', 'scatter-sub', 'select_and_gather_add',
+  'select_and_scatter', 'select_and_scatter_add', 'sort', 'top_k',
 ))  # fmt: skip
 # The parameter that holds the body.
 _LOOPS = {'scan': 'jaxpr', 'while': 'body_jaxpr'}
@@ -152,7 +155,7 @@ def trace(
     closed.jaxpr, [True] * len(closed.jaxpr.outvars)
   )
   del used
-  return _Tracer(frozenset(wide)).region(jaxpr, {}, is_loop=False)
+  return _Tracer(frozenset(wide)).region(jaxpr, is_loop=False)
 
 
 Roots = dict[core.Var, tuple[Array, ...]]
@@ -165,18 +168,11 @@ class _Tracer:
     self._wide = wide
     self._count = 0
 
-  def region(
-    self,
-    jaxpr: core.Jaxpr,
-    outer: Mapping[core.Var, tuple[Array, ...]],
-    *,
-    is_loop: bool,
-  ) -> Region:
-    """`outer` says what the inputs are fused from; all others exist."""
-    roots = dict(outer)
-    for var in (*jaxpr.invars, *jaxpr.constvars):
-      if var not in roots:
-        roots[var] = (self._array(var),)
+  def region(self, jaxpr: core.Jaxpr, *, is_loop: bool) -> Region:
+    """Of which all inputs exist."""
+    roots = {
+      var: (self._array(var),) for var in (*jaxpr.invars, *jaxpr.constvars)
+    }
     inputs = {a.number for found in roots.values() for a in found}
     operations: list[Operation] = []
     self._equations(jaxpr, roots, operations)
@@ -200,10 +196,15 @@ class _Tracer:
       elif name == 'cond':
         branch = min(inner, key=products.flops_in)
         self._call(equation, branch, equation.invars[1:], roots, operations)
-      elif inner and name in _CALLS:
-        self._call(equation, inner[0], equation.invars, roots, operations)
       elif name in _KEPT:
         operations.append(self._kept(equation, roots))
+      elif name in _CALLS:
+        self._call(equation, inner[0], equation.invars, roots, operations)
+      elif inner:
+        raise ValueError(
+          f'A step with {name!r} cannot be planned: what it does inside is not'
+          ' known. Plan with another implementation (attention, say).'
+        )
       else:
         self._fused(equation, roots, operations)
 
@@ -232,7 +233,7 @@ class _Tracer:
     return Operation(
       reads=self._reads(equation, roots),
       makes=makes,
-      body=self.region(jaxpr, {}, is_loop=True),
+      body=self.region(jaxpr, is_loop=True),
       length=equation.params.get('length', 1),
     )
 

@@ -10,7 +10,7 @@ from musiclm_jax.planning.plan import Memory, Plan
 
 _GIB = 2**30
 COLUMNS = (
-  'topology', 'mesh', 'choice', 'memory', 'step', 'MFU ≤', 'days ≥', 'chip-hours'
+  'topology', 'mesh', 'choice', 'memory', 'step', 'MFU', 'days', 'chip-hours'
 )  # fmt: skip
 
 
@@ -38,11 +38,11 @@ def page(plan: Plan) -> str:
       f'  {axis:<19} {amount / _GIB:8.3f}'
       for axis, amount in plan.sent_bytes.items()
     ),
-    f'a step at best        {plan.step_seconds:.4f} s: computing'
+    f'a step, estimated     {plan.step_seconds:.4f} s: computing'
     f' {plan.compute_seconds:.4f}, communicating'
     f' {plan.communication_seconds:.4f}',
-    f'MFU at most           {plan.mfu:.1%}',
-    f'{plan.num_steps:,} steps at best   {plan.days:.2f} days,'
+    f'MFU, estimated        {plan.mfu:.1%}',
+    f'{plan.num_steps:,} steps           {plan.days:.2f} days,'
     f' {plan.chip_hours:,.0f} chip-hours',
   ]
   return '\n'.join(lines)
