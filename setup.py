@@ -67,7 +67,7 @@ EXTRAS = {
     'threadpoolctl',
     'visqol-python',
   ],
-  'torch': ['torch', 'transformers'],
+  'torch': ['torch'],
   # An exported folder's server, to try it here; and what checks its ONNX files.
   'serve': ['fastapi', 'pydantic', 'starlette', 'torch', 'uvicorn'],
   'onnx': ['onnx', 'onnxruntime', 'onnxscript', 'torch'],

@@ -56,7 +56,7 @@ ONLY_HOME = {
 # What the packages below may import beside the core's requirements.
 EXTRAS_OF = {
   'data': ('tunes', 'data'),
-  'evaluation': ('eval', 'no-deps', 'torch'),
+  'evaluation': ('eval', 'no-deps', 'hub'),
   'export': ('torch', 'serve', 'onnx', 'hub'),
 }
 

@@ -40,6 +40,13 @@ def add_arguments(parser: flags.Parser) -> None:
   parser.add_argument(
     '--prompts', metavar='FILE', help='what each file was asked to be'
   )
+  add_embedder_arguments(parser)
+  _clips.add_corpus_arguments(parser)
+  parser.add_argument('--output', required=True, help='folder to write to')
+
+
+def add_embedder_arguments(parser: flags.Parser) -> None:
+  """Who listens."""
   parser.add_argument('--model', metavar='DIR', help='of a music_lm.json')
   parser.add_argument(
     '--embedders',
@@ -47,8 +54,6 @@ def add_arguments(parser: flags.Parser) -> None:
     type=lambda names: names.split(','),
     help='such as musicnn,vggish=vggish.pth',
   )
-  _clips.add_corpus_arguments(parser)
-  parser.add_argument('--output', required=True, help='folder to write to')
 
 
 def run(options: argparse.Namespace) -> None:

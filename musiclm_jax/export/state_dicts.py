@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that others saved with PyTorch, as arrays."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import torch
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The tensors of a state dict, by name; nothing in the file is run.
+
+  Raises:
+    ValueError: The file is no state dict.
+  """
+  try:
+    found = torch.load(path, map_location='cpu', weights_only=True)
+  except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    raise ValueError(
+      f'{path} is no file of weights that PyTorch saved; give a state dict.'
+    ) from error
+  found = found.get('state_dict', found) if isinstance(found, dict) else found
+  if not isinstance(found, dict) or not all(
+    isinstance(tensor, torch.Tensor) for tensor in found.values()
+  ):
+    raise ValueError(
+      f'{path} holds more than a state dict; save `model.state_dict()`.'
+    )
+  return {name: tensor.numpy() for name, tensor in found.items()}
