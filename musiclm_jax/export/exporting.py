@@ -75,7 +75,7 @@ def export(
       )
     sheet.require_passed()
     sheet.write(pathlib.Path(directory))
-    if len(bundles) > 1:
+    if hosting.is_served(bundles):
       card = model_card.card(bundles, sheet=sheet, model=model, license=license)
       hosting.write(directory, card=card)
     if with_programs:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+from collections.abc import Collection
 
 from musiclm_jax.export import folder as folders
 
@@ -38,6 +39,11 @@ _TRANSFORMERS = {
     'AutoModel': 'modeling_musiclm_hf.MusicLMModel',
   },
 }
+
+
+def is_served(places: Collection[str]) -> bool:
+  """Whether these components take prompts: an AudioLM has no server and card."""
+  return {'mulan', 'stages/fine'} <= set(places)
 
 
 def write(directory: pathlib.Path, *, card: str) -> None:

@@ -23,6 +23,14 @@ def exported(tmp_path_factory):
   return directory / 'exported'
 
 
+def test_only_what_takes_prompts_is_served():
+  stages = [f'stages/{name}' for name in ('semantic', 'coarse', 'fine')]
+  whole_model = ['codec', 'semantic', 'mulan', *stages]
+  assert hosting.is_served(whole_model)
+  assert not hosting.is_served(['codec', 'semantic', *stages])
+  assert not hosting.is_served(['mulan'])
+
+
 REFUSE = """
 import sys
 
