@@ -13,6 +13,22 @@ from musiclm_jax.semantic.base import load_semantic
 from tests.semantic import toy_tokenizer
 
 
+def test_a_bound_that_does_not_hold_leaves_nothing(
+  codec_dir, tmp_path, monkeypatch
+):
+  def compare(sheet, component, *, found, folder, clips):
+    assert (folder / 'model.safetensors').exists()
+    sheet.values(
+      component, 'x', wanted=np.ones(3), got=np.zeros(3), absolute=0.5
+    )
+
+  monkeypatch.setattr(exporting, 'COMPARISONS', {'codec': compare})
+  with pytest.raises(ValueError, match='1 of 1 checks: codec x: error 1'):
+    exporting.export(codec_dir, tmp_path / 'out', clips=clips.synthetic())
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_what_is_not_the_same_model_is_not_exported(
   codec_dir, tmp_path, monkeypatch
 ):
@@ -63,6 +79,7 @@ WITHOUT_JAX = """
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_import_jax_makes_the_same(
   codec_dir, semantic_dir, exported_codec, exported_semantic, tmp_path
 ):

@@ -88,7 +88,7 @@ def test_a_decoder_that_was_tuned_reads_the_same_codes(
 
 
 def whole(directory):
-  """An exported folder of six bundles, four of which import can read."""
+  """An exported folder of six bundles; the fingerprints that they had."""
   inference_toys.publish(directory / 'bundles')
   bundles = folder.read_bundles(directory / 'bundles')
   with folder.staged(directory / 'exported') as staging:
@@ -96,6 +96,7 @@ def whole(directory):
   return {place: found.fingerprint for place, found in bundles.items()}
 
 
+@pytest.mark.slow
 def test_a_whole_model_comes_back_assembled_or_not_at_all(tmp_path):
   fingerprints = whole(tmp_path)
   exported = tmp_path / 'exported'

@@ -58,7 +58,14 @@ BUNDLES = {
 }
 
 
-@pytest.mark.parametrize('name', BUNDLES)
+@pytest.mark.parametrize(
+  'name',
+  [
+    # Its shapes alone take seconds to find.
+    pytest.param(name, marks=pytest.mark.slow) if 'ResNet' in name else name
+    for name in BUNDLES
+  ],
+)
 def test_every_kind_of_bundle_goes_there_and_back_bit_for_bit(name):
   kind, weights = name.partition(',')[0], BUNDLES[name]()
   weights = jax.tree.map(np.asarray, weights)
