@@ -253,10 +253,12 @@ class MusicLM(nn.Module):
     )
     if max_rows < 1:
       raise ValueError(f'max_rows is {max_rows}; at least 1.')
-    _require_one_prompt(prompts, prompt_audio, continue_from, sample_rate_hz)
+    prompting.require_one_prompt(
+      prompts, prompt_audio, continue_from, sample_rate_hz
+    )
     heard = continue_from if prompt_audio is None else prompt_audio
     if self.mulan is None:
-      _require_no_prompt(prompts, prompt_audio, guidance)
+      prompting.require_no_prompt(prompts, prompt_audio, guidance)
       sections = [{0: torch.zeros(0, device=self.device)}]
     elif prompts is None and heard is not None:
       embedded = self.mulan.embed_audio(torch.atleast_2d(heard), sample_rate_hz)
@@ -371,38 +373,6 @@ class MusicLM(nn.Module):
   def _num_samples(self, request: _Request) -> int:
     """Of the result; the last may be begun only."""
     return math.ceil(request.seconds * self.sample_rate_hz)
-
-
-def _require_one_prompt(
-  prompts: Any,
-  prompt_audio: Tensor | None,
-  continue_from: Tensor | None,
-  sample_rate_hz: int | None,
-) -> None:
-  if prompts is not None and prompt_audio is not None:
-    raise ValueError(
-      'Both `prompts` and `prompt_audio` are given; one of them says what to'
-      ' make.'
-    )
-  audio = {'prompt_audio': prompt_audio, 'continue_from': continue_from}
-  given = [name for name, waveform in audio.items() if waveform is not None]
-  if given and sample_rate_hz is None:
-    raise ValueError(f'`{given[0]}` needs its `sample_rate_hz`.')
-
-
-def _require_no_prompt(
-  prompts: Any, prompt_audio: Tensor | None, guidance: float | None
-) -> None:
-  if prompts is not None or prompt_audio is not None:
-    raise ValueError(
-      'The model has no MuLan, as an AudioLM, so it takes no prompt; leave it'
-      ' out, or give `continue_from`.'
-    )
-  if guidance is not None:
-    raise ValueError(
-      'Guidance goes away from what the stages make without their prompt, and'
-      ' the model has none; leave it out.'
-    )
 
 
 def _without_gradients(parts: Iterator[Tensor]) -> Iterator[Tensor]:

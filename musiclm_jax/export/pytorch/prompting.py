@@ -127,6 +127,40 @@ def parse_settings(
   return Settings(**samplers, guidance=guidance)
 
 
+def require_one_prompt(
+  prompts: Any,
+  prompt_audio: torch.Tensor | None,
+  continue_from: torch.Tensor | None,
+  sample_rate_hz: int | None,
+) -> None:
+  """Raises if two say what to make, or audio has no rate."""
+  if prompts is not None and prompt_audio is not None:
+    raise ValueError(
+      'Both `prompts` and `prompt_audio` are given; one of them says what to'
+      ' make.'
+    )
+  audio = {'prompt_audio': prompt_audio, 'continue_from': continue_from}
+  given = [name for name, waveform in audio.items() if waveform is not None]
+  if given and sample_rate_hz is None:
+    raise ValueError(f'`{given[0]}` needs its `sample_rate_hz`.')
+
+
+def require_no_prompt(
+  prompts: Any, prompt_audio: torch.Tensor | None, guidance: float | None
+) -> None:
+  """Raises if a model without MuLan is given one."""
+  if prompts is not None or prompt_audio is not None:
+    raise ValueError(
+      'The model has no MuLan, as an AudioLM, so it takes no prompt; leave it'
+      ' out, or give `continue_from`.'
+    )
+  if guidance is not None:
+    raise ValueError(
+      'Guidance goes away from what the stages make without their prompt, and'
+      ' the model has none; leave it out.'
+    )
+
+
 def _prompt(prompt: Any, *, seconds: fractions.Fraction) -> Prompt:
   if not isinstance(prompt, str) and not _is_pairs(prompt):
     raise ValueError(

@@ -75,13 +75,18 @@ def test_a_shorter_piece_is_the_beginning(exported, made):
   assert torch.equal(short.acoustic[..., :2], made.acoustic[:, :10, :2])
 
 
+@pytest.mark.slow
 def test_samples_of_a_prompt_stand_beside_each_other(exported, made):
   many = exported.compose(PROMPTS, seconds=SECONDS, seed=2, num_samples=2)
   assert many.seeds.tolist() == [2, 3, 2, 3]
   assert torch.equal(many.acoustic[[1, 3]], made.acoustic)
 
 
-@pytest.mark.parametrize('prompts', [PROMPTS, STORY], ids=['texts', 'stories'])
+@pytest.mark.parametrize(
+  'prompts',
+  [PROMPTS, pytest.param(STORY, marks=pytest.mark.slow)],
+  ids=['texts', 'stories'],
+)
 def test_what_is_streamed_is_the_whole(exported, prompts):
   options = {'seconds': SECONDS, 'seed': 3}
   whole_piece = exported.generate(prompts, **options)
@@ -99,6 +104,7 @@ def test_a_change_of_prompt_leaves_what_was_before(exported, made):
   assert not torch.equal(told.acoustic[0, first:], made.acoustic[0, first:])
 
 
+@pytest.mark.slow
 def test_a_continuation_begins_with_what_is_given(exported):
   rate_hz = exported.sample_rate_hz
   begun = 0.3 * torch.sin(torch.arange(rate_hz) / 3)
@@ -131,6 +137,7 @@ def test_a_generator_draws_the_seeds(exported):
   assert torch.equal(music[0].acoustic, music[1].acoustic)
 
 
+@pytest.mark.slow
 def test_half_precision_makes_music(exported_dir):
   model = MusicLM.from_pretrained(exported_dir, dtype=torch.bfloat16)
   audio = model.generate(PROMPTS, seconds=0.4)
