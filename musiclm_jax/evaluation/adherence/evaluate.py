@@ -10,6 +10,7 @@ clip, and pitches.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -81,6 +82,8 @@ class Ears:
     load_classifier: Callable[[], Classifier],
     load_transcriber: Callable[[], Any] = notes.Transcriber,
   ):
+    for prompt in prompts:
+      _check(prompt)
     stated = {
       tool: any(len(prompt_sets.having(prompts, fact)) > 1 for fact in facts)
       for tool, facts in FACTS.items()
@@ -143,6 +146,27 @@ def evaluate(
     num_clips=len(clips),
     num_silent=sum(clip.is_silent for clip in clips),
   )
+
+
+def _check(prompt: Prompt) -> None:
+  """Raises if a fact is not written as it is read."""
+  kinds = {fact: (list, '["brass"]') for fact in FACTS[instruments]} | {
+    'tempo_bpm': (int | float, '96'),
+    'meter': (str, '"6/8"'),
+    'notes': (Mapping, '{"onset_seconds": [0.5], …}'),
+  }
+  for fact, (kind, example) in kinds.items():
+    value = prompt.facts.get(fact)
+    is_wrong = not isinstance(value, kind)
+    if fact == 'meter' and not is_wrong:
+      is_wrong = not re.fullmatch(r'[1-9]\d*/\d+', value)
+    if fact == 'tempo_bpm' and not is_wrong:
+      is_wrong = not value > 0
+    if value is not None and is_wrong:
+      raise ValueError(
+        f'The prompt {prompt.text!r} has the {fact} {value!r}; write it like'
+        f' {example}.'
+      )
 
 
 _Score = Callable[[int, int], float]

@@ -116,6 +116,21 @@ def test_tools_are_loaded_if_two_prompts_ask_for_them():
     ears(tempo, Prompt(text='b', facts={'mood': 'sad'}))
 
 
+@pytest.mark.parametrize(
+  ('fact', 'value'),
+  [
+    ('families', 'brass'),
+    ('tempo_bpm', 'fast'),
+    ('tempo_bpm', -60),
+    ('meter', 'waltz'),
+    ('notes', [60, 62]),
+  ],
+)
+def test_a_fact_that_cannot_be_read_is_named(fact, value):
+  with pytest.raises(ValueError, match=f"'piece 1' has the {fact} .*write it"):
+    evaluate.Ears([prompt(0), prompt(1, **{fact: value})], load_classifier=list)
+
+
 def test_tables_and_json_hold_every_figure(found, tmp_path):
   report.write(found, directory=tmp_path, about='A toy.')
   fields = json.loads((tmp_path / 'adherence.json').read_text())
