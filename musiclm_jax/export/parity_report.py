@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # The sheet writes itself through here.
@@ -39,9 +38,9 @@ def markdown(sheet: Sheet) -> str:
       reported=len(sheet.checks) - len(bounded),
     )
   ]
-  for component, checks in itertools.groupby(
-    sheet.checks, key=lambda check: check.component
-  ):
+  # A stage is compared alone, and again on codes of clips.
+  for component in dict.fromkeys(check.component for check in sheet.checks):
+    checks = [check for check in sheet.checks if check.component == component]
     fingerprint = sheet.fingerprints.get(component)
     origin = f'Fingerprint `{fingerprint}`.\n\n' if fingerprint else ''
     rows = ''.join(f'{_row(check)}\n' for check in checks)
