@@ -10,9 +10,13 @@ beside chance and untrained towers. `linear_probe`, `abx`: what features tell, a
 whether tunes are told apart by them; `semantic`, `semantic_views`: both, of
 tokens, beside log-mel and no training. `ngram`: what codes cost without a model;
 `stages`: what they cost a stage. `memorization`, `sinkhorn`: what it has by heart.
+`music`: any folder beside a reference, by what of `embedders` listens: `frechet`,
+`kld`, `cycle_consistency` and `level`; `clips`: what it is read from, and
+`degradations`: made worse by a known amount.
 `adherence`: whether music is what its prompt states; `prompts`: sets of them.
 `listening`, `listening_page`, `listening_votes`: a blind test, and its statistics.
 `results`: all reports on one page. `bootstrap`: intervals. `report`,
 `pictures`: the same as tables, JSON and spectrograms; `codec_report`,
-`mulan_report`, `semantic_report`, `memorization_report`: those of one kind of model.
+`mulan_report`, `semantic_report`, `memorization_report`, `music_report` and
+`music_pictures`: those of one kind of model.
 """

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What listens for the metrics: models that others trained, and ours.
+"""Who listens for the metrics: models that others trained, and ours.
 
-`base`: what an embedder and a classifier are. `musicnn`: music tags, its
-weights come with its package. `tensor_bundle`: TensorFlow's checkpoints without
-TensorFlow.
+`base`: what an embedder and a classifier are; `loading`: one by its name.
+`musicnn`: music tags, its weights come with its package. `vggish`, `trill`,
+`clap`: weights by path. `mulan`, `codec`: our own bundles. `tensor_bundle`:
+TensorFlow's checkpoints without TensorFlow.
 """

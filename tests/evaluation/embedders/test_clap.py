@@ -72,6 +72,7 @@ def _clip(num_samples: int) -> np.ndarray:
   return draw.uniform(-0.5, 0.5, num_samples).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_windows_are_embedded_as_the_library_embeds_each(ear, folder):
   clip = _clip(5 * RATE_HZ + 999)
   found = ear.embed(clip)
@@ -90,6 +91,7 @@ def test_windows_are_embedded_as_the_library_embeds_each(ear, folder):
   assert np.abs(found[0] - found[4]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_texts_stand_beside_audio_whatever_they_are_padded_to(ear):
   found = ear.embed_text(['slow piano', 'a very much longer text of a harp'])
   assert found.shape == (2, DIM)
@@ -100,6 +102,7 @@ def test_texts_stand_beside_audio_whatever_they_are_padded_to(ear):
   assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_it_says_what_it_is(ear, folder):
   assert (ear.sample_rate_hz, ear.window_seconds, ear.dim) == (
     RATE_HZ,
