@@ -18,6 +18,7 @@ import subprocess
 import sys
 
 import gin
+import jax
 import pytest
 from flax.core import meta
 from gin import config as gin_config
