@@ -136,7 +136,7 @@ def _section(
   return [
     f'## {kind.capitalize()}',
     f'```\n{origin["command"]}\n```',
-    f'Bundles:{seed}' if bundles else f'No bundle was read.{seed}',
+    f'{seed} Bundles:'.strip() if bundles else f'No bundle was read.{seed}',
     *(['\n'.join(bundles)] if bundles else []),
     (directory / f'{kind}.md').read_text().rstrip('\n'),
   ]
