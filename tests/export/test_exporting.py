@@ -75,12 +75,22 @@ WITHOUT_JAX = """
     [codes, codec.decode(codes), tokenizer.encode(torch.load(music), 16_000)],
     output,
   )
+  # One graph each; here, since type checks of the tests would break it.
+  for call in (codec.decode_chunk, codec.encode_chunk):
+    inputs = codes if call == codec.decode_chunk else codec.decode(codes)
+    compiled = torch.compile(call, backend='eager', fullgraph=True)
+    for state in (None, call(inputs)[1]):
+      torch.testing.assert_close(compiled(inputs, state), call(inputs, state))
+  window = torch.load(music)[None, : 640 * 31]
+  compiled = torch.compile(tokenizer, backend='eager', fullgraph=True)
+  with torch.no_grad():
+    torch.testing.assert_close(compiled(window), tokenizer(window))
   print(Codec.__module__)
 """
 
 
 @pytest.mark.slow
-def test_a_process_that_cannot_import_jax_makes_the_same(
+def test_a_process_that_cannot_import_jax_makes_the_same_and_compiles(
   codec_dir, semantic_dir, exported_codec, exported_semantic, tmp_path
 ):
   draws = np.random.default_rng(0)
