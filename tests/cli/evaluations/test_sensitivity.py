@@ -30,6 +30,7 @@ def _write(folder, count: int) -> None:
     soundfile.write(folder / f'{n}.wav', tone, RATE_HZ)
 
 
+@pytest.mark.slow
 def test_what_is_worse_is_further_and_what_is_unchanged_is_not(
   tmp_path, monkeypatch, capsys
 ):

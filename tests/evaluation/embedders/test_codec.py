@@ -2,6 +2,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.codec import soundstream
@@ -21,9 +22,10 @@ CONFIG = soundstream.SoundStreamConfig(
 @pytest.mark.slow
 def test_a_second_is_the_mean_of_what_its_codes_stand_for(tmp_path):
   waveform = np.zeros((1, CONFIG.hop_samples), np.float32)
-  weights = jax.jit(soundstream.SoundStream(CONFIG).init)(
+  boxed = jax.jit(soundstream.SoundStream(CONFIG).init)(
     jax.random.key(0), waveform, key=jax.random.key(1)
   )
+  weights = nn.unbox(boxed)
   contents = bundle.BundleContents(
     kind='codec', config=CONFIG, weights=weights, stream_out=CONFIG.stream
   )
