@@ -20,7 +20,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import safetensors.numpy
@@ -38,7 +38,9 @@ PACKAGE = 'modeling_musiclm'
 REQUIREMENTS = 'requirements.txt'
 
 _SOURCES = pathlib.Path(__file__).parent / 'pytorch'
-_REQUIRED = 'torch\nsafetensors\n'
+_REQUIRED = 'torch', 'safetensors'
+# By the kind of a component, what it imports besides.
+_REQUIRED_BY: Mapping[str, tuple[str, ...]] = {'conditioner': ('tokenizers',)}
 
 _Path = str | os.PathLike[str]
 
@@ -88,8 +90,7 @@ def write(
   """Writes components, modules, requirements and the config of all."""
   for place, found in bundles.items():
     write_component(found, directory / place)
-  write_package(directory / PACKAGE)
-  (directory / REQUIREMENTS).write_text(_REQUIRED)
+  write_package(directory, kinds={found.kind for found in bundles.values()})
   _write_json(
     directory / CONFIG,
     {
@@ -119,11 +120,25 @@ def write_component(found: bundle.Bundle, directory: pathlib.Path) -> None:
   shutil.copymode(directory / CONFIG, directory / WEIGHTS)
 
 
-def write_package(directory: pathlib.Path) -> None:
-  """Copies the PyTorch modules, as they are."""
+def write_package(directory: pathlib.Path, *, kinds: Collection[str]) -> None:
+  """Copies the PyTorch modules, as they are, and says what they need.
+
+  Args:
+    directory: The exported folder.
+    kinds: Of its components.
+  """
   shutil.copytree(
-    _SOURCES, directory, ignore=shutil.ignore_patterns('__pycache__')
+    _SOURCES,
+    directory / PACKAGE,
+    ignore=shutil.ignore_patterns('__pycache__'),
   )
+  more = [name for kind in sorted(kinds) for name in _REQUIRED_BY.get(kind, ())]
+  write_requirements(directory / REQUIREMENTS, [*_REQUIRED, *more])
+
+
+def write_requirements(path: pathlib.Path, packages: Iterable[str]) -> None:
+  """Writes one package a line, as pip reads them."""
+  path.write_text(''.join(f'{package}\n' for package in packages))
 
 
 def _placed(found: bundle.Bundle) -> tuple[str, bundle.Bundle]:

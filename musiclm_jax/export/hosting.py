@@ -4,6 +4,7 @@
     serve.py serving/         a server: `python serve.py`
     requirements-serve.txt    what it needs
     modeling_musiclm_hf.py    classes of transformers, named in config.json
+    requirements-transformers.txt
     README.md                 the model card
 
 With it the folder can be pushed to a hub as it is.
@@ -30,7 +31,17 @@ from serving.main import main
 if __name__ == '__main__':
   main()
 """
-_SERVE_REQUIRED = 'fastapi\nuvicorn\nsoundfile\n'
+# Files of requirements, each with those of the modules and these.
+_REQUIRED = {
+  'requirements-serve.txt': (
+    'fastapi',
+    'pydantic',
+    'soundfile',
+    'starlette',
+    'uvicorn',
+  ),
+  'requirements-transformers.txt': ('huggingface_hub', 'transformers'),
+}
 _TRANSFORMERS = {
   'model_type': 'musiclm',
   'architectures': ['MusicLMModel'],
@@ -54,8 +65,9 @@ def write(directory: pathlib.Path, *, card: str) -> None:
     ignore=shutil.ignore_patterns('__pycache__'),
   )
   (directory / 'serve.py').write_text(_SERVE)
-  required = (directory / folders.REQUIREMENTS).read_text()
-  (directory / 'requirements-serve.txt').write_text(required + _SERVE_REQUIRED)
+  required = (directory / folders.REQUIREMENTS).read_text().split()
+  for name, more in _REQUIRED.items():
+    folders.write_requirements(directory / name, [*required, *more])
   shutil.copyfile(_HERE / _CLASSES, directory / _CLASSES)
   config = directory / folders.CONFIG
   fields = json.loads(config.read_text()) | _TRANSFORMERS

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder that is complete, used by hosts that lack our package."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -29,6 +30,40 @@ def test_only_what_takes_prompts_is_served():
   assert hosting.is_served(whole_model)
   assert not hosting.is_served(['codec', 'semantic', *stages])
   assert not hosting.is_served(['mulan'])
+
+
+def third_party(paths):
+  """Distributions that files import anywhere, named as their modules are."""
+  known = {*sys.stdlib_module_names, 'modeling_musiclm', 'serving'}
+  found = set()
+  for node in (
+    n for path in paths for n in ast.walk(ast.parse(path.read_text()))
+  ):
+    if isinstance(node, ast.Import):
+      found |= {alias.name.split('.')[0] for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+      found.add(node.module.split('.')[0])
+  return found - known
+
+
+def test_whatever_a_folder_imports_is_required_beside_it(tmp_path):
+  (tmp_path / folder.CONFIG).write_text('{}')
+  folder.write_package(tmp_path, kinds={'codec', 'conditioner', 'stage'})
+  hosting.write(tmp_path, card='')
+  for pattern, name in (
+    ('modeling_musiclm/*.py', 'requirements.txt'),
+    ('serv*/*.py', 'requirements-serve.txt'),
+    ('modeling_musiclm_hf.py', 'requirements-transformers.txt'),
+  ):
+    imported = third_party(tmp_path.glob(pattern))
+    assert 'torch' in imported
+    assert imported <= set((tmp_path / name).read_text().split())
+
+
+def test_a_codec_alone_needs_no_tokenizers(tmp_path):
+  folder.write_package(tmp_path, kinds={'codec'})
+  required = (tmp_path / folder.REQUIREMENTS).read_text().split()
+  assert required == ['torch', 'safetensors']
 
 
 REFUSE = """

@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device=options.device,
     dtype=options.dtype and getattr(torch, options.dtype),
   )
+  model.mulan.token_ids('')  # What it lacks is said now, not to each request.
   uvicorn.run(
     app.make_app(model, settings=settings),
     host=options.host,
