@@ -30,7 +30,7 @@ class Chip:
     link_bytes_per_second: What it sends to its neighbours in both directions of
       one axis of the torus, or by NVLink.
     torus_axes: Of a TPU's network; 0 where a switch joins a host's chips.
-    full_ring: Chips of an axis that closes to a ring.
+    full_ring: A side of the torus closes to a ring at multiples of it.
     chips_per_host: Joined by the links.
     host_bytes_per_second: What a chip sends to other hosts; None if the torus
       spans hosts.
@@ -168,5 +168,5 @@ class Topology:
     side = max(self.shape)
     spanned = max(1, round(math.log(axis_size, side))) if side > 1 else 1
     # Without the link that closes the ring, half of it is of use.
-    closed = axis_size % chip.full_ring == 0
+    closed = axis_size >= side and side % chip.full_ring == 0
     return chip.link_bytes_per_second * spanned * (1 if closed else 0.5)

@@ -29,8 +29,11 @@ def test_a_ring_that_does_not_close_sends_half():
   pod, corner = Topology.parse('v5e:16x16'), Topology.parse('v5e:4x4')
   assert pod.send_bytes_per_second(axis_size=16, stride=1) == 100e9
   assert corner.send_bytes_per_second(axis_size=4, stride=1) == 50e9
-  # Both axes of the torus.
+  # A part of a side.
+  assert pod.send_bytes_per_second(axis_size=8, stride=1) == 50e9
+  # Both sides of the torus: 4 × 4 close as little as 4 do.
   assert pod.send_bytes_per_second(axis_size=256, stride=1) == 200e9
+  assert corner.send_bytes_per_second(axis_size=16, stride=1) == 100e9
 
 
 def test_gpus_of_other_hosts_are_further_away():
