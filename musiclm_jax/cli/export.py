@@ -5,7 +5,8 @@
 
 Writes weights, configs and PyTorch modules that need no JAX, and PARITY.md: how
 far each layer, the codes and the audio are from those of JAX. Where a bound
-does not hold, nothing is written. --model may also be one bundle alone.
+does not hold, only that is written, to exported.parity/. --model may also be
+one bundle alone.
 
 --format stablehlo writes programs of codec and stages for JAX hosts instead.
 

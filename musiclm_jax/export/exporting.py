@@ -41,7 +41,7 @@ def export(
   with_programs: bool = False,
   with_onnx: bool = False,
 ) -> parity.Sheet:
-  """Writes `output`, or nothing.
+  """Writes `output`, or only the sheet of what differs, to `output.parity`.
 
   Args:
     model: The folder of a `music_lm.json`, or that of one bundle.
@@ -73,8 +73,8 @@ def export(
       parity_music_lm.compare(
         sheet, bundles=compared, directory=directory, clips=clips
       )
-    sheet.require_passed()
-    sheet.write(pathlib.Path(directory))
+    _require_passed(sheet, output)
+    sheet.write(directory)
     if hosting.is_served(bundles):
       card = model_card.card(bundles, sheet=sheet, model=model, license=license)
       hosting.write(directory, card=card)
@@ -86,6 +86,22 @@ def export(
 
       onnx_files.write(directory, places=bundles)
   return sheet
+
+
+def _require_passed(
+  sheet: parity.Sheet, output: str | os.PathLike[str]
+) -> None:
+  """Raises unless all bounds hold, and leaves the sheet that says why."""
+  try:
+    sheet.require_passed()
+  except ValueError as error:
+    folder = pathlib.Path(f'{os.path.abspath(output)}.parity')
+    folder.mkdir(exist_ok=True)
+    sheet.write(folder)
+    raise ValueError(
+      f'{error} No model was written; every figure is in'
+      f' {folder / parity.MARKDOWN}.'
+    ) from error
 
 
 def export_stablehlo(

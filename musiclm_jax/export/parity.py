@@ -184,7 +184,7 @@ class Sheet:
       named = '; '.join(map(_in_words, failed[:_NAMED]))
       raise ValueError(
         f'PyTorch and JAX differ in {len(failed)} of {len(self.checks)} checks:'
-        f' {named}. Nothing was written.'
+        f' {named}.'
       )
 
   def write(self, directory: pathlib.Path) -> None:

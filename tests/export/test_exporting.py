@@ -13,7 +13,7 @@ from musiclm_jax.semantic.base import load_semantic
 from tests.semantic import toy_tokenizer
 
 
-def test_a_bound_that_does_not_hold_leaves_nothing(
+def test_a_bound_that_does_not_hold_leaves_the_sheet_alone(
   codec_dir, tmp_path, monkeypatch
 ):
   def compare(sheet, component, *, found, folder, clips):
@@ -23,9 +23,15 @@ def test_a_bound_that_does_not_hold_leaves_nothing(
     )
 
   monkeypatch.setattr(exporting, 'COMPARISONS', {'codec': compare})
-  with pytest.raises(ValueError, match='1 of 1 checks: codec x: error 1'):
-    exporting.export(codec_dir, tmp_path / 'out', clips=clips.synthetic())
-  assert not list(tmp_path.iterdir())
+  page = tmp_path / 'out.parity' / 'PARITY.md'
+  for _ in range(2):  # The sheet of one does not block the next.
+    with pytest.raises(
+      ValueError, match='1 of 1 checks: codec x: error 1'
+    ) as e:
+      exporting.export(codec_dir, tmp_path / 'out', clips=clips.synthetic())
+    assert str(page) in str(e.value)
+  assert 'Fingerprint' in page.read_text() and '**no**' in page.read_text()
+  assert list(tmp_path.iterdir()) == [page.parent]
 
 
 @pytest.mark.slow
@@ -42,7 +48,7 @@ def test_what_is_not_the_same_model_is_not_exported(
   monkeypatch.setattr(naming, 'to_state_dict', wrong)
   with pytest.raises(ValueError, match='codec decoder.blocks.0.mix.3: error '):
     exporting.export(codec_dir, tmp_path / 'out', clips=clips.synthetic())
-  assert not list(tmp_path.iterdir())
+  assert not (tmp_path / 'out').exists()
 
 
 def test_what_cannot_be_exported_is_named_before_anything_is_written(tmp_path):

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole model beside its export: real rows and music."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
+import torch
 
 from musiclm_jax.export import clips, folder, parity, parity_music_lm
+from musiclm_jax.export.pytorch.music_lm import MusicLM as TorchMusicLM
+from musiclm_jax.inference import music_lm
 from tests.export import whole
 
 
@@ -38,3 +43,22 @@ def test_rows_of_clips_and_music_are_compared_and_the_same(
   assert waveform.shape == (num_pieces, 60) and np.isfinite(
     waveform.max_abs_error
   )
+
+
+def test_music_of_other_codes_fails_in_the_sheet_and_hides_no_layer():
+  codes = np.zeros((2, 5, 3), int)
+  ours = mock.Mock(spec=music_lm.MusicLM, conditioner=None)
+  ours.compose.return_value = mock.Mock(
+    semantic=codes, acoustic=codes, waveform=np.zeros((2, 7))
+  )
+  theirs = mock.Mock(spec=TorchMusicLM)
+  others = torch.from_numpy(codes + 1)
+  theirs.compose.return_value = mock.Mock(semantic=others, acoustic=others)
+  made = parity.Sheet(clips='none', fingerprints={})
+  ones = np.ones(3)
+  made.values('codec', 'layer', wanted=ones, got=0 * ones, absolute=0.5)
+  parity_music_lm._compare_music(made, ours, theirs)
+  with pytest.raises(
+    ValueError, match='codec layer: .*; music_lm pieces of equal codes: 0.00%'
+  ):
+    made.require_passed()
