@@ -36,6 +36,8 @@ WEIGHTS = 'model.safetensors'
 LINEN = 'linen.json'
 PACKAGE = 'modeling_musiclm'
 REQUIREMENTS = 'requirements.txt'
+# Where components lie, by their kind; a stage below `stages/`, by its name.
+PLACES = {'codec': 'codec', 'semantic': 'semantic', 'conditioner': 'mulan'}
 
 _SOURCES = pathlib.Path(__file__).parent / 'pytorch'
 _REQUIRED = 'torch', 'safetensors'
@@ -146,7 +148,7 @@ def _placed(found: bundle.Bundle) -> tuple[str, bundle.Bundle]:
   naming.rule_of(found.kind)
   if found.kind == 'stage':
     return f'stages/{found.config.spec.name}', found
-  return {'conditioner': 'mulan'}.get(found.kind, found.kind), found
+  return PLACES[found.kind], found
 
 
 def _write_json(path: pathlib.Path, fields: Any) -> None:

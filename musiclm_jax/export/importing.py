@@ -29,6 +29,17 @@ from musiclm_jax.streams import TokenStream
 # What a codec's codes do not depend on.
 _AFTER_THE_CODES = {'codec': 'params/decoder/'}
 
+# Of the config of a component.
+_FIELDS = {
+  'config',
+  'derived_from',
+  'fingerprint',
+  'kind',
+  'stream_out',
+  'streams_in',
+  'trained_on',
+}
+
 _ORIGIN = '# Imported from PyTorch; exported from {fingerprint}.\n'
 
 _Path = str | os.PathLike[str]
@@ -51,21 +62,41 @@ def import_folder(exported: _Path, output: _Path) -> dict[str, str]:
   """
   exported = pathlib.Path(exported)
   fields = _read_json(exported / folders.CONFIG)
-  places = {'.': exported}
-  if 'components' in fields:
-    places = {place: exported / place for place in fields['components']}
+  places = _places(exported, fields)
   with folders.staged(output) as directory:
     published = {
       place: _publish(directory / place, folder)
       for place, folder in places.items()
     }
-    if fields['kind'] == 'music_lm':
+    if fields.get('kind') == 'music_lm':
       _assemble(directory)
   return published
 
 
+def _places(
+  exported: pathlib.Path, fields: Mapping[str, Any]
+) -> dict[str, pathlib.Path]:
+  """Where the components lie, by where they go; '.' of one alone."""
+  if 'components' not in fields:
+    return {'.': exported}
+  known = [*folders.PLACES.values()]
+  known += [f'stages/{name}' for name in assemblies.STAGES]
+  # A folder may come from anywhere: a place of its own would be written to.
+  if unknown := sorted(set(fields['components']) - set(known)):
+    raise ValueError(
+      f'{exported / folders.CONFIG} has components at {", ".join(unknown)};'
+      f' they lie at {", ".join(known)}. Export it again.'
+    )
+  return {place: exported / place for place in fields['components']}
+
+
 def _publish(directory: pathlib.Path, folder: pathlib.Path) -> str:
   fields = _read_json(folder / folders.CONFIG)
+  if missing := _FIELDS - fields.keys():
+    raise ValueError(
+      f'{folder / folders.CONFIG} lacks {", ".join(sorted(missing))}; export it'
+      ' again.'
+    )
   return bundle.publish(
     directory,
     _contents(folder, fields),
@@ -147,6 +178,8 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     raise ValueError(
       f'{path} is not JSON ({error}); export it again.'
     ) from error
+  if not isinstance(fields, dict):
+    raise ValueError(f'{path} is not an object of JSON; export it again.')
   version = fields.get('format_version')
   if path.name == folders.CONFIG and version != folders.FORMAT_VERSION:
     raise ValueError(

@@ -125,6 +125,14 @@ def test_a_whole_model_comes_back_assembled_or_not_at_all(tmp_path):
       'has format version 2; this program reads 1',
     ),
     (
+      lambda path: (path / 'config.json').write_text('{"format_version": 1}'),
+      'config.json lacks config, derived_from, fingerprint, kind, stream_out',
+    ),
+    (
+      lambda path: (path / 'config.json').write_text('[]'),
+      'config.json is not an object',
+    ),
+    (
       lambda path: (path / 'model.safetensors').write_bytes(b'12345678'),
       'model.safetensors cannot be read',
     ),
@@ -144,3 +152,20 @@ def test_what_is_damaged_is_named_and_nothing_written(
     importing.import_folder(exported, tmp_path / 'back')
   assert '\n' not in str(raised.value)
   assert not (tmp_path / 'back').exists()
+
+
+@pytest.mark.parametrize('place', ['../codec', '/tmp/codec', 'codec/..', '.'])
+def test_nothing_is_read_or_written_outside_the_folders(tmp_path, place):
+  exported = tmp_path / 'exported'
+  exported.mkdir()
+  config = {'format_version': 1, 'kind': 'component', 'components': {place: {}}}
+  (exported / folder.CONFIG).write_text(json.dumps(config))
+  with pytest.raises(ValueError, match=f'components at {place}; they lie at'):
+    importing.import_folder(exported, tmp_path / 'back')
+  assert list(tmp_path.iterdir()) == [exported]
+
+
+def test_a_config_of_the_format_alone_names_what_it_lacks(tmp_path):
+  (tmp_path / folder.CONFIG).write_text('{"format_version": 1}')
+  with pytest.raises(ValueError, match='config.json lacks config, derived'):
+    importing.import_folder(tmp_path, tmp_path / 'back')
