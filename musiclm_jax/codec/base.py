@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from musiclm_jax.array_types import Codes, Waveform
+from jaxtyping import Float, Int
+
+from musiclm_jax.array_types import Array, Codes, Waveform
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.streams import TokenStream
 
@@ -48,7 +50,9 @@ class Codec(Protocol):
 class StreamingCodec(Codec, Protocol):
   """A codec that decodes while the codes are still being made."""
 
-  def decode_pieces(self, pieces: Iterable[Codes]) -> Iterator[Waveform]:
+  def decode_pieces(
+    self, pieces: Iterable[Int[Array, 'batch _ levels']]
+  ) -> Iterator[Float[Array, 'batch _']]:
     """Joined, what `decode` makes of the joined pieces."""
     ...
 

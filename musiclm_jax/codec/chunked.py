@@ -119,8 +119,8 @@ class ChunkedCodec:
     return _on_host(list(self._decoded([codes])))[:, :num_samples]
 
   def decode_pieces(
-    self, pieces: Iterable[Codes]
-  ) -> Iterator[Float[np.ndarray, 'batch samples']]:
+    self, pieces: Iterable[Int[Array, 'batch _ levels']]
+  ) -> Iterator[Float[np.ndarray, 'batch _']]:
     """The waveform of codes that come piece by piece, of any lengths.
 
     Args:
@@ -132,7 +132,9 @@ class ChunkedCodec:
     """
     return map(np.asarray, self._decoded(map(self._require_codes, pieces)))
 
-  def _decoded(self, pieces: Iterable[Codes]) -> Iterator[Waveform]:
+  def _decoded(
+    self, pieces: Iterable[Int[Array, 'batch _ levels']]
+  ) -> Iterator[Float[Array, 'batch _']]:
     """The waveform of checked pieces, chunk by chunk, not waited for."""
     state, waiting = None, None
     for piece in pieces:

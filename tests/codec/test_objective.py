@@ -240,6 +240,7 @@ def test_shared_passes_give_the_gradients_of_separate_ones():
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(shared)) > 1e-3
 
 
+@pytest.mark.slow
 def test_each_pull_back_drops_what_its_player_does_not_read():
   batch = _batch()
   _, discriminator = _players()

@@ -292,6 +292,7 @@ def test_gradients_reach_every_parameter():
     assert np.abs(slope).max() > 0, path
 
 
+@pytest.mark.slow
 def test_remat_changes_neither_parameters_nor_gradients():
   module, variables = built()
   again = soundstream.SoundStream(

@@ -77,7 +77,12 @@ def run(model, prepared, output, *more):
 def test_tables_figures_and_a_picture_are_written(
   model, prepared, tmp_path, capsys
 ):
-  run(model, prepared, tmp_path, '--num_clips=3', '--levels=1,2,3')
+  run(
+    model,
+    prepared,
+    tmp_path,
+    *('--num_clips=3', '--levels=1,2,3', '--opus_kbps=6,24'),
+  )
   text = (tmp_path / 'codec.md').read_text()
   assert text in capsys.readouterr().out
   for row in ('codec, 1 level ', 'codec, 3 levels', 'Opus, 6 kbps', 'Opus, 24'):
