@@ -10,7 +10,7 @@
     --topology=v5e:16x16,v5p:4x4x4,v6e:16x16
 
 A data set that is not given is stood in for by silence, or by codes of the
-sizes of the paper. The exit code is 1 if the run does not fit.
+sizes of the paper. The exit code is 1 if the run does not fit one of them.
 """
 
 from __future__ import annotations
@@ -94,9 +94,14 @@ def plan_several(
   planner = planning.Planner(run)
   plans = [planner.plan(topology=topology) for topology in chips]
   if options.json:
-    print(json.dumps([plan.to_json() for plan in plans]))
+    print(json.dumps([plan.to_json() for plan in plans]), flush=True)
   else:
-    print(report.table([report.row(plan) for plan in plans]))
+    print(report.table([report.row(plan) for plan in plans]), flush=True)
+  if unfit := [plan.topology for plan in plans if not plan.fits]:
+    raise ValueError(
+      f'The run does not fit {", ".join(unfit)}; plan for one of them alone to'
+      ' see what does.'
+    )
 
 
 def plan_training(

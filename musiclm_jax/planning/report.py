@@ -10,7 +10,8 @@ from musiclm_jax.planning.plan import Memory, Plan
 
 _GIB = 2**30
 COLUMNS = (
-  'topology', 'mesh', 'choice', 'memory', 'step', 'MFU', 'days', 'chip-hours'
+  'topology', 'mesh', 'choice', 'memory', 'fits', 'step', 'MFU', 'days',
+  'chip-hours',
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ def row(plan: Plan) -> tuple[str, ...]:
     f' {plan.choice.num_microbatches} microbatch'
     + ('es' if plan.choice.num_microbatches > 1 else ''),
     f'{plan.memory.total / _GIB:.2f} of {plan.capacity / _GIB:.2f} GiB',
+    'yes' if plan.fits else 'NO',
     f'{plan.step_seconds:.3f} s',
     f'{plan.mfu:.0%}',
     f'{plan.days:.1f}',

@@ -72,6 +72,19 @@ def test_several_topologies_are_a_table():
 
 
 @pytest.mark.slow
+def test_a_table_ends_with_an_error_that_names_what_does_not_fit():
+  done = musiclm_plan(
+    '--topology=v5e:1x1,v5e:16x16',
+    '--gin.BATCH_SIZE=512',
+    experiment='semantic_stage_small',
+  )
+  assert done.returncode == 1
+  small, large = done.stdout.splitlines()[2:]
+  assert '| NO |' in small and '| yes |' in large
+  assert 'The run does not fit v5e:1x1; ' in done.stderr
+
+
+@pytest.mark.slow
 def test_a_search_ranks_what_fits():
   done = musiclm_plan('--topology=v5e:2x2', '--search', '--json')
   assert done.returncode == 0, done.stderr

@@ -46,7 +46,7 @@ def test_a_page_says_what_does_not_fit(plan):
 def test_a_row_stands_under_the_columns(plan):
   lines = report.table([report.row(plan)]).splitlines()
   assert len({line.count('|') for line in lines}) == 1
-  assert '11.00 of 12.00 GiB | 0.500 s | 12% | 0.5 | 96' in lines[2]
+  assert '11.00 of 12.00 GiB | NO | 0.500 s | 12% | 0.5 | 96' in lines[2]
 
 
 def test_the_compilers_memory_stands_beside_ours(plan):
