@@ -60,6 +60,8 @@ def staged(output: _Path) -> Iterator[pathlib.Path]:
       f'{output} is not empty; name a folder that is not there yet.'
     )
   staging = output.parent / f'.{output.name}.{os.getpid()}'
+  # Left by one that was killed: no other process that runs has this number.
+  shutil.rmtree(staging, ignore_errors=True)
   staging.mkdir(parents=True)
   try:
     yield staging

@@ -29,6 +29,18 @@ def test_what_fails_leaves_nothing(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_export_left_does_not_block_the_next(tmp_path):
+  output = tmp_path / 'out'
+  for name in ('half', 'file'):
+    # In containers all have the same process number.
+    with folder.staged(output) as new:
+      (new / name).write_text('')
+    if name == 'half':
+      output.rename(new)
+  assert list(tmp_path.iterdir()) == [output]
+  assert [path.name for path in output.iterdir()] == ['file']
+
+
 def test_what_is_there_is_not_written_over(tmp_path):
   (tmp_path / 'file').write_text('mine')
   with (
