@@ -151,12 +151,18 @@ def _extra_with(module: str) -> str:
     requirements = importlib.metadata.requires('musiclm_jax') or ()
   except importlib.metadata.PackageNotFoundError:
     requirements = ()  # A checkout that was never installed.
+  extras = {}
   for requirement in requirements:
     package, _, condition = requirement.partition(';')
+    package = re.match(r'[\w.-]+', package)[0].replace('_', '-').lower()
     extra = re.search(r'extra == .(\w+)', condition)
-    if extra and package.replace('_', '-').lower().startswith(wanted):
-      return f": pip install 'musiclm_jax[{extra[1]}]'"
-  return ', which is not installed.'
+    if extra and package.startswith(wanted):
+      extras.setdefault(package, extra[1])
+  if not extras:
+    return ', which is not installed.'
+  # 'onnx' is no part of 'onnxruntime', though 'visqol' is of 'visqol-python'.
+  extra = extras.get(wanted) or next(iter(extras.values()))
+  return f": pip install 'musiclm_jax[{extra}]'"
 
 
 def _fail(verb: str, message: str, *, code: int) -> NoReturn:

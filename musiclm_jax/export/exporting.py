@@ -56,7 +56,11 @@ def export(
 
   Raises:
     ValueError: The model cannot be read, or a bound does not hold.
+    ModuleNotFoundError: What writes or checks ONNX is not installed.
   """
+  if with_onnx:
+    # Here, since nothing else needs its packages, and before minutes of work.
+    from musiclm_jax.export import onnx_files
   bundles = folders.read_bundles(model)
   sheet = parity.Sheet(
     clips=clips.about,
@@ -81,9 +85,6 @@ def export(
     if with_programs:
       programs.write(directory, places=bundles)
     if with_onnx:
-      # Late: onnxruntime is asked for by this alone.
-      from musiclm_jax.export import onnx_files
-
       onnx_files.write(directory, places=bundles)
   return sheet
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable, Collection
 
+import onnx  # noqa: F401  torch.onnx asks for it and onnxscript, but late.
 import onnxruntime
+import onnxscript  # noqa: F401
 import torch
 from torch import Tensor
 

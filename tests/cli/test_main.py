@@ -215,6 +215,14 @@ def test_a_missing_package_names_the_extra_that_brings_it(verb, monkeypatch):
     "needs the package 'seqio': pip install 'musiclm_jax[data]'"
   )
 
+  monkeypatch.setattr(
+    main.importlib.metadata,
+    'requires',
+    lambda name: ['onnxruntime; extra == "eval"', 'onnx>=1; extra == "onnx"'],
+  )
+  error = ModuleNotFoundError("No module named 'onnx'", name='onnx')
+  assert main.describe(error).endswith("'musiclm_jax[onnx]'")
+
   def requires(name):
     raise main.importlib.metadata.PackageNotFoundError(name)
 

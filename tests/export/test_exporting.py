@@ -60,6 +60,23 @@ def test_what_cannot_be_exported_is_named_before_anything_is_written(tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('package', ['onnx', 'onnxruntime', 'onnxscript'])
+def test_a_package_of_onnx_is_missed_at_once(tmp_path, monkeypatch, package):
+  monkeypatch.setattr(
+    exporting.folders, 'read_bundles', lambda _: pytest.fail()
+  )
+  monkeypatch.delitem(
+    sys.modules, 'musiclm_jax.export.onnx_files', raising=False
+  )
+  monkeypatch.delattr('musiclm_jax.export.onnx_files', raising=False)
+  monkeypatch.setitem(sys.modules, package, None)
+  with pytest.raises(ModuleNotFoundError) as raised:
+    exporting.export(
+      tmp_path, tmp_path / 'out', clips=clips.synthetic(), with_onnx=True
+    )
+  assert raised.value.name == package
+
+
 WITHOUT_JAX = """
   import sys
 
