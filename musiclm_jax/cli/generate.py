@@ -218,14 +218,14 @@ def _pieces(
     groups = np.reshape(similarity, (num_prompts, -1))
     ranks = np.argsort(np.argsort(-groups, axis=1), axis=1).reshape(-1) + 1
   for row, waveform in enumerate(music.waveform):
-    number = row // request.num_samples + 1
+    number, text = row // request.num_samples + 1, music.prompts[row]
     level = 10 * np.log10(max(float(np.mean(waveform**2)), 1e-12))
     yield {
-      'file': f'{number}_{_slug(music.prompts[row])}_{ranks[row]}.wav',
-      'prompt': music.prompts[row],
-      **(
-        {'facts': facts[text]} if (text := music.prompts[row]) in facts else {}
-      ),
+      'file': f'{number}_{_slug(text)}_{ranks[row]}.wav',
+      # What was made from audio, or from nothing, has a label that is no text.
+      'prompt': None if request.prompts is None else text,
+      'label': text,
+      **({'facts': facts[text]} if text in facts else {}),
       'seed': int(music.seeds[row]),
       'rank': int(ranks[row]),
       'similarity': similarity and round(similarity[row], 4),

@@ -54,12 +54,12 @@ class Pair:
 def pair_up(first: _Path, second: _Path) -> list[Pair]:
   """The clips that two folders have in common.
 
-  They go by prompt where both folders have a generate.json, and by the names of
-  files otherwise. Of several samples of a prompt, the first one made.
+  They go by prompt where both folders have a generate.json with some, and by the
+  names of files otherwise. Of several samples of a prompt, the first one made.
   """
   folders = [pathlib.Path(folder).expanduser() for folder in (first, second)]
-  if all((folder / prompts.GENERATED_JSON).exists() for folder in folders):
-    ours, others = map(_by_prompt, folders)
+  ours, others = map(_by_prompt, folders)
+  if ours and others:
     found = [
       Pair(prompt=text, first=ours[text], second=others[text])
       for text in ours
@@ -131,6 +131,8 @@ def write(
 
 def _by_prompt(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   found: dict[str, pathlib.Path] = {}
+  if not (folder / prompts.GENERATED_JSON).exists():
+    return found
   for prompt in prompts.of_folder(folder):
     found.setdefault(prompt.text, folder / prompt.file)
   return found

@@ -84,7 +84,8 @@ class MusicReport:
     embedders: By name.
     frechet: By embedder.
     kld: By classifier.
-    consistency: By embedder that knows texts; empty without prompts.
+    consistency: By embedder that knows texts; empty without two different
+      prompts, since what counts is what music gains over the other's.
     num_pairs: Clips that have a reference of their own.
     warnings: What makes figures weak.
   """
@@ -174,22 +175,28 @@ def evaluate(
         pairs=pairs,
         classes=embedder.classes,
       )
-  consistency = {
-    embedder.name: _consistency(generated, embedder, prompts)
-    for embedder in embedders
-    if prompts and isinstance(embedder, base.TextEmbedder)
-  }
+  readers = [one for one in embedders if isinstance(one, base.TextEmbedder)]
+  asked = _asked(generated, prompts) if prompts and readers else []
+  is_varied = len({prompt.text for prompt in asked}) > 1
+  warnings = [*_warnings(generated, reference, distances, embedders=embedders)]
+  if asked and not is_varied:
+    warnings.append(
+      'MCC is left out: all prompts are one text, and it wants two different'
+      ' ones to shuffle'
+    )
   return MusicReport(
     generated=generated,
     reference=reference,
     embedders={embedder.name: embedder for embedder in embedders},
     frechet=distances,
     kld=klds,
-    consistency=consistency,
+    consistency={
+      reader.name: _consistency(generated, reader, asked)
+      for reader in readers
+      if is_varied
+    },
     num_pairs=len(pairs),
-    warnings=tuple(
-      _warnings(generated, reference, distances, embedders=embedders)
-    ),
+    warnings=tuple(warnings),
   )
 
 
@@ -204,19 +211,25 @@ def level_estimates(heard: Heard) -> dict[str, bootstrap.Estimate]:
   return found
 
 
-def _consistency(
-  heard: Heard, embedder: base.TextEmbedder, prompts: Sequence[Prompt]
-) -> cycle_consistency.ConsistencyFigures:
-  """Of the clips that have a prompt."""
-  places = {name: n for n, name in enumerate(_names(heard))}
-  asked = [prompt for prompt in prompts if prompt.file in places]
-  clips = heard.embeddings[embedder.name]
-  texts = [prompt.text for prompt in asked]
-  if not texts:
+def _asked(heard: Heard, prompts: Sequence[Prompt]) -> list[Prompt]:
+  """The prompts of clips that were heard."""
+  names = set(_names(heard))
+  found = [prompt for prompt in prompts if prompt.file in names]
+  if not found:
     raise ValueError(
       f'No prompt tells of a file of {heard.source}; a line of the prompts names'
       ' one as "file", relative to that folder.'
     )
+  return found
+
+
+def _consistency(
+  heard: Heard, embedder: base.TextEmbedder, asked: Sequence[Prompt]
+) -> cycle_consistency.ConsistencyFigures:
+  """Of the clips that have a prompt."""
+  places = {name: n for n, name in enumerate(_names(heard))}
+  clips = heard.embeddings[embedder.name]
+  texts = [prompt.text for prompt in asked]
   return cycle_consistency.measure(
     np.stack([mean_direction(clips[places[prompt.file]]) for prompt in asked]),
     embedder.embed_text(texts),

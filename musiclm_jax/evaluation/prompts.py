@@ -83,7 +83,8 @@ def of_folder(
 
   Args:
     directory: Of audio files.
-    prompt_file: A line for each file; generate.json of the folder if left out.
+    prompt_file: A line for each file; generate.json of the folder if left out,
+      where pieces made without a text have no prompt and are passed over.
 
   Raises:
     ValueError: There is neither, or a file is missing or not named.
@@ -94,8 +95,9 @@ def of_folder(
     source, found = prompt_file, read(prompt_file)
   elif generated.exists():
     source = generated
+    pieces = json.loads(generated.read_text())['pieces']
     found = [
-      _prompt(piece) for piece in json.loads(generated.read_text())['pieces']
+      _prompt(piece) for piece in pieces if piece.get('prompt', '') is not None
     ]
   else:
     raise ValueError(

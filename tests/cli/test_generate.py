@@ -110,7 +110,8 @@ def test_a_schedule_and_audio_are_read_from_files(model, tmp_path):
     tmp_path / 'like',
     *(f'--prompt_audio={tmp_path / "in.wav"}', '--seconds=1'),
   )
-  assert report['pieces'][0]['prompt'] == 'audio'
+  (piece,) = report['pieces']
+  assert (piece['prompt'], piece['label']) == (None, 'audio')
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,20 @@ def pitch_of(waveform, rate_hz):
   return round(np.argmax(spectrum) * rate_hz / len(waveform))
 
 
+def test_clips_without_a_text_go_by_name(tmp_path):
+  folders = [
+    write_folder(tmp_path / name, gain=0.1, tone_hz=300) for name in ('a', 'b')
+  ]
+  for folder in folders:
+    pieces = [
+      {'file': f'{n}.wav', 'prompt': None, 'label': 'continuation'}
+      for n in range(len(TEXTS))
+    ]
+    (folder / prompts.GENERATED_JSON).write_text(json.dumps({'pieces': pieces}))
+  found = listening.pair_up(*folders)
+  assert [pair.prompt for pair in found] == len(TEXTS) * ['']
+
+
 def test_clips_go_by_prompt_or_by_name(folders, tmp_path):
   pairs = listening.pair_up(*folders)
   assert [pair.prompt for pair in pairs] == TEXTS

@@ -107,6 +107,17 @@ def test_prompts_find_their_files_in_any_order_and_number():
     )
 
 
+def test_one_prompt_leaves_out_mcc_alone_and_says_so():
+  heard = _heard(_tones())
+  asked = [
+    Prompt(text='a loud tone', file=name) for name in ('440.wav', '880.wav')
+  ]
+  found = music.evaluate(heard, heard, embedders=[EAR], prompts=asked)
+  assert found.consistency == {}
+  assert found.frechet['toy'].distance.mean == pytest.approx(0, abs=1e-9)
+  assert any('MCC is left out' in told for told in found.warnings)
+
+
 def test_a_set_of_which_nothing_can_be_read_is_an_error():
   bad = clips.BadClip(name='b.wav', reason='is broken; replace it.')
   with pytest.raises(ValueError, match='Not one of 1 files of here.*b.wav'):

@@ -52,7 +52,9 @@ def test_a_folder_says_itself_what_it_holds_or_a_file_does(tmp_path):
   (tmp_path / 'a.wav').touch()
   (tmp_path / 'b.wav').touch()
   piece = {'file': 'a.wav', 'prompt': 'calm', 'facts': {'meter': '3/4'}}
-  (tmp_path / 'generate.json').write_text(json.dumps({'pieces': [piece]}))
+  by_audio = {'file': 'b.wav', 'prompt': None, 'label': 'continuation'}
+  pieces = {'pieces': [piece, by_audio]}
+  (tmp_path / 'generate.json').write_text(json.dumps(pieces))
   assert prompts.of_folder(tmp_path) == [
     Prompt(text='calm', facts={'meter': '3/4'}, file='a.wav')
   ]
