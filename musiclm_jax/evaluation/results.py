@@ -84,10 +84,8 @@ def fingerprints_of(folders: Sequence[str]) -> dict[str, str]:
       found[str(folder)] = fields['fingerprint']
     elif (folder / assembly.MUSIC_LM_JSON).is_file():
       parts = assembly.read(folder)
-      bundles = [getattr(parts, name) for name in assembly.TOKENIZERS]
-      found |= fingerprints_of(
-        [str(path) for path in (*bundles, *parts.stages.values())]
-      )
+      bundles = [*parts.tokenizers.values(), *parts.stages.values()]
+      found |= fingerprints_of([str(path) for path in bundles])
     elif (folder / prompts.GENERATED_JSON).is_file():
       made = json.loads((folder / prompts.GENERATED_JSON).read_text())
       for name, fingerprint in made.get('fingerprints', {}).items():

@@ -58,7 +58,10 @@ def test_fingerprints_of_bundles_models_and_what_they_made(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_has_six(tmp_path):
-  toys.publish(tmp_path)
+@pytest.mark.parametrize(
+  'publish, count', [(toys.publish, 6), (toys.publish_audiolm, 5)]
+)
+def test_a_model_has_six_and_an_audiolm_five(tmp_path, publish, count):
+  publish(tmp_path)
   found = results.fingerprints_of([str(tmp_path)])
-  assert len(found) == len(set(found.values())) == 6
+  assert len(found) == len(set(found.values())) == count

@@ -96,9 +96,9 @@ def load_embedders(options: argparse.Namespace) -> list[Embedder]:
         f'there is no embedder {name!r}{flags.nearest(name, loading.names())}'
       )
   if options.model:
-    model = assembly.read(options.model)
-    wanted.setdefault('mulan', str(model.mulan))
-    wanted.setdefault('codec', str(model.codec))
+    for name, folder in assembly.read(options.model).tokenizers.items():
+      if name in loading.names():
+        wanted.setdefault(name, str(folder))
   return [loading.load(name, path or None) for name, path in wanted.items()]
 
 

@@ -11,6 +11,7 @@ import soundfile
 from musiclm_jax.cli import evaluate, flags
 from musiclm_jax.cli.evaluations import music
 from musiclm_jax.evaluation.embedders import loading
+from musiclm_jax.inference import assembly
 from tests.evaluation import toy_ear
 
 
@@ -90,25 +91,28 @@ def test_prompts_come_from_their_file_or_from_what_generate_wrote(
   assert by_file['mcc']['toy']['matched']['num_clips'] == 2
 
 
-def test_a_model_adds_its_own_ears(folders, asked, monkeypatch):
-  class Assembly:
-    mulan, codec = pathlib.Path('m/mulan'), pathlib.Path('m/codec')
-
-  monkeypatch.setattr(
-    'musiclm_jax.inference.assembly.read', lambda path: Assembly
+@pytest.mark.parametrize('mulan', [pathlib.Path('m/mulan'), None])
+def test_a_model_adds_its_own_ears(asked, monkeypatch, mulan):
+  model = assembly.Assembly(
+    codec=pathlib.Path('m/codec'),
+    semantic=pathlib.Path('m/semantic'),
+    mulan=mulan,
+    stages={},
   )
+  monkeypatch.setattr(assembly, 'read', lambda path: model)
   parser = flags.Parser()
   music.add_arguments(parser)
   options = parser.parse_args(
     ['--generated=a', '--reference=b', '--output=c', '--model=m']
-    + ['--embedders=musicnn,mulan=other']
+    + ['--embedders=musicnn']
   )
-  assert len(music.load_embedders(options)) == 3
-  assert asked == [
-    ('musicnn', None),
-    ('mulan', 'other'),
-    ('codec', 'm/codec'),
-  ]
+  music.load_embedders(options)
+  ears = {'musicnn': None, 'codec': 'm/codec'}
+  assert dict(asked) == ears | ({'mulan': 'm/mulan'} if mulan else {})
+  asked.clear()
+  options.embedders = ['mulan=other']
+  music.load_embedders(options)
+  assert dict(asked) == {'mulan': 'other', 'codec': 'm/codec'}
 
 
 @pytest.mark.parametrize(
