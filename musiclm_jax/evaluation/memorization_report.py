@@ -46,7 +46,7 @@ def to_json(
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in vars(figures).items()
       },
-      **memorization.summary(figures, threshold=report.threshold),
+      'summary': memorization.summary(figures, threshold=report.threshold),
     }
     for figures in report.prompts
   ]

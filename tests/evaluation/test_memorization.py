@@ -119,6 +119,8 @@ def test_an_untrained_stage_matches_nothing_and_the_report_says_so(
   np.testing.assert_allclose(
     fields['prompts'][3]['costs'], report.prompts[3].costs, rtol=1e-6
   )
+  assert fields['prompts'][3]['exact'] == EXAMPLES * [False]
+  assert fields['prompts'][3]['summary']['exact'] == 0
   text = (tmp_path / 'memorization.md').read_text()
   assert '| test | 17 | 5 | 0.000 [0.000, 0.000] |' in text
   assert '1,088 pairs' in text and '0.85' in text
