@@ -10,6 +10,7 @@ clip, and pitches.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -131,8 +132,18 @@ def evaluate(
   """
   clips = list(heard)
   facts = [prompt.facts for prompt in prompts]
+  # With facts, since pieces of a corpus may share a caption, or have none.
+  asked = [
+    json.dumps((prompt.text, prompt.facts), default=np.ndarray.tolist)
+    for prompt in prompts
+  ]
   found = [
-    figures.measure(name, score, clips=_stating(prompts, fact))
+    figures.measure(
+      name,
+      score,
+      clips=_stating(prompts, fact),
+      prompts=asked,
+    )
     for name, fact, score in _scores(clips, facts)
   ]
   inaudible: dict[str, int] = {}
@@ -151,6 +162,7 @@ def evaluate(
 def _check(prompt: Prompt) -> None:
   """Raises if a fact is not written as it is read."""
   kinds = {fact: (list, '["brass"]') for fact in FACTS[instruments]} | {
+    'families_in_order': (list, '["brass", "woodwind"]'),
     'tempo_bpm': (int | float, '96'),
     'meter': (str, '"6/8"'),
     'notes': (Mapping, '{"onset_seconds": [0.5], …}'),
@@ -162,6 +174,8 @@ def _check(prompt: Prompt) -> None:
       is_wrong = not re.fullmatch(r'[1-9]\d*/\d+', value)
     if fact == 'tempo_bpm' and not is_wrong:
       is_wrong = not value > 0
+    if fact == 'families_in_order' and not is_wrong:
+      is_wrong = len(value) != 2
     if value is not None and is_wrong:
       raise ValueError(
         f'The prompt {prompt.text!r} has the {fact} {value!r}; write it like'

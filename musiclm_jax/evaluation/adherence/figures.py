@@ -9,7 +9,7 @@ clips; what is gained over that is the prompt's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -25,8 +25,9 @@ class Figure:
 
   Attributes:
     name: What agrees.
-    own: Under each clip's own prompt, with its interval over clips.
-    shuffled: Under the prompts of others.
+    own: Under each clip's own prompt; intervals are over prompts, so that the
+      samples of one are drawn together.
+    shuffled: Under other prompts.
     gain: The difference, clip by clip.
     values: Of each clip, under its own prompt.
   """
@@ -39,32 +40,50 @@ class Figure:
 
 
 def measure(
-  name: str, score: Callable[[int, int], float], *, clips: Sequence[int]
+  name: str,
+  score: Callable[[int, int], float],
+  *,
+  clips: Sequence[int],
+  prompts: Sequence[Hashable],
 ) -> Figure | None:
-  """Scores each clip under its own prompt and under those of up to 8 others.
+  """Scores each clip under its own prompt and under up to 8 other ones.
 
   Args:
     name: Of the figure.
     score: Of the music of one clip under the prompt of another.
     clips: Those whose prompts state the fact.
+    prompts: What tells that of each clip: samples of one are no others.
 
   Returns:
-    The figure; None where fewer than two prompts state the fact.
+    The figure; None where fewer than two different prompts state the fact.
   """
-  if len(clips) < 2:
+  # One clip stands for its prompt, in the order of prompts.
+  first_of = {prompts[clip]: clip for clip in reversed(clips)}
+  asked = list(first_of.values())[::-1]
+  if len(asked) < 2:
     return None
+  places = {prompts[clip]: place for place, clip in enumerate(asked)}
   own = np.array([score(clip, clip) for clip in clips])
   shuffled = np.zeros(len(clips))
-  shifts = _shifts(len(clips))
+  shifts = _shifts(len(asked))
   for shift in shifts:
-    others = np.roll(clips, -shift)
-    shuffled += [score(clip, int(other)) for clip, other in zip(clips, others)]
+    others = np.roll(asked, -shift)
+    shuffled += [
+      score(clip, int(others[places[prompts[clip]]])) for clip in clips
+    ]
   shuffled /= len(shifts)
+
+  def mean_of(values: np.ndarray) -> bootstrap.Estimate:
+    return bootstrap.estimate(
+      lambda rows: float(values[rows].mean()),
+      groups=[prompts[clip] for clip in clips],
+    )
+
   return Figure(
     name=name,
-    own=bootstrap.estimate_mean(own),
-    shuffled=bootstrap.estimate_mean(shuffled),
-    gain=bootstrap.estimate_mean(own - shuffled),
+    own=mean_of(own),
+    shuffled=mean_of(shuffled),
+    gain=mean_of(own - shuffled),
     values=tuple(own.tolist()),
   )
 

@@ -37,8 +37,8 @@ def to_markdown(report: AdherenceReport, *, about: str) -> str:
   parts = [
     about,
     f'{report.num_clips} clips,{silent} each under its own prompt and under'
-    f' those of up to {figures.NUM_SHIFTS} other clips. In brackets: bootstrap'
-    f' interval over clips, 95 %. A tempo is right within {beats.TOLERANCE:.0%}.',
+    f' up to {figures.NUM_SHIFTS} other prompts. In brackets: bootstrap interval'
+    f' over prompts, 95 %. A tempo is right within {beats.TOLERANCE:.0%}.',
     _figures_table(report),
   ]
   if report.families:

@@ -120,6 +120,7 @@ def test_tools_are_loaded_if_two_prompts_ask_for_them():
   ('fact', 'value'),
   [
     ('families', 'brass'),
+    ('families_in_order', ['brass', 'keyboard', 'woodwind']),
     ('tempo_bpm', 'fast'),
     ('tempo_bpm', -60),
     ('meter', 'waltz'),
