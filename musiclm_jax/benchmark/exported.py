@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -82,7 +83,16 @@ def measure(
     seconds: Of a waveform.
     num_runs: Timed runs of each.
   """
-  music_lm, twin = MusicLM.load(model), Exported(exported)
+  music_lm = MusicLM.load(model)
+  # Both on one device and in one type, or the limits would not be the twin's.
+  twin = Exported(
+    exported,
+    device='cuda' if jax.default_backend() == 'gpu' else 'cpu',
+    dtypes={
+      name: getattr(music_lm.cascade, name).config.transformer.dtype
+      for name in STAGES
+    },
+  )
   for name in STAGES:
     for batch_size in batch_sizes:
       yield from measure_stage(

@@ -11,6 +11,7 @@ levels].
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -25,9 +26,22 @@ class Exported:
   """A folder that `musiclm export` wrote, loaded."""
 
   def __init__(
-    self, folder: str | os.PathLike[str], *, device: str | None = None
+    self,
+    folder: str | os.PathLike[str],
+    *,
+    device: str,
+    dtypes: Mapping[str, str],
   ):
+    """Loads it.
+
+    Args:
+      folder: Of a whole MusicLM.
+      device: Of PyTorch.
+      dtypes: What each stage is computed in.
+    """
     self._model = MusicLM.from_pretrained(folder, device=device)
+    for name, dtype in dtypes.items():
+      self._model.stages[name].to(getattr(torch, dtype))
     self._model.codec.fold_weight_norm()
 
   @property

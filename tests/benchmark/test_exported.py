@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import types
+
 import pytest
 
 from musiclm_jax.benchmark import exported, limits
@@ -46,3 +48,32 @@ def test_each_line_of_torch_stands_beside_one_of_jax(tmp_path, monkeypatch):
   # A step of a small stage reads its weights and half its cache.
   assert lines[0].limited_by == 'bandwidth'
   assert lines[-1].limited_by == 'products'
+
+
+@pytest.mark.parametrize('backend, device', [('gpu', 'cuda'), ('cpu', 'cpu')])
+def test_torch_runs_where_jax_does_and_in_its_types(
+  monkeypatch, backend, device
+):
+  def stage(dtype):
+    transformer = types.SimpleNamespace(dtype=dtype)
+    return types.SimpleNamespace(
+      config=types.SimpleNamespace(transformer=transformer)
+    )
+
+  class Loaded(Exception):
+    pass
+
+  def load(folder, **options):
+    raise Loaded(folder, options)
+
+  cascade = types.SimpleNamespace(
+    semantic=stage('bfloat16'), coarse=stage('float32'), fine=stage('bfloat16')
+  )
+  model = types.SimpleNamespace(cascade=cascade)
+  monkeypatch.setattr(exported.MusicLM, 'load', lambda folder: model)
+  monkeypatch.setattr(exported.jax, 'default_backend', lambda: backend)
+  monkeypatch.setattr(exported, 'Exported', load)
+  with pytest.raises(Loaded) as loaded:
+    next(exported.measure('model', 'out'))
+  dtypes = {'semantic': 'bfloat16', 'coarse': 'float32', 'fine': 'bfloat16'}
+  assert loaded.value.args == ('out', {'device': device, 'dtypes': dtypes})
