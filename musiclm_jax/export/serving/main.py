@@ -31,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   add('--model', default=_FOLDER, help='the exported folder; this one')
   add('--host', default='127.0.0.1', help='0.0.0.0 listens to every network')
   add('--port', type=int, default=8000)
-  add('--device', help="such as 'cuda'; the model's own choice if left out")
+  add(
+    '--device',
+    default='cuda' if torch.cuda.is_available() else 'cpu',
+    help='where the model runs (%(default)s)',
+  )
   add('--dtype', choices=('float32', 'bfloat16', 'float16'))
   for field in dataclasses.fields(Settings):
     add(

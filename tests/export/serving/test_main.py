@@ -1,10 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 import sys
 import types
+from unittest import mock
 
 import pytest
+import torch
 
 from musiclm_jax.export.serving import main
+
+
+@pytest.fixture
+def modules(monkeypatch):
+  """What lies beside the server; loading gives a `MagicMock`."""
+  modules = mock.MagicMock()
+  monkeypatch.setitem(sys.modules, 'modeling_musiclm', modules)
+  monkeypatch.setattr(main.uvicorn, 'run', lambda *_, **__: None)
+  return modules
+
+
+@pytest.mark.parametrize('has_gpu, device', [(True, 'cuda'), (False, 'cpu')])
+def test_the_gpu_is_used_if_there_is_one(monkeypatch, modules, has_gpu, device):
+  monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
+  main.main([])
+  main.main(['--device', 'cuda:1'])
+  loads = modules.MusicLM.from_pretrained.call_args_list
+  assert [load.kwargs['device'] for load in loads] == [device, 'cuda:1']
 
 
 def test_a_host_without_tokenizers_does_not_start(monkeypatch):
