@@ -47,8 +47,12 @@ class Model(Protocol):
     seed: Sequence[int],
     guidance: float | None,
     stream: bool,
+    max_rows: int,
   ) -> Iterator[torch.Tensor]:
-    """[rows, some samples] at a time; a row depends on no other."""
+    """[rows, some samples] at a time; a row depends on no other.
+
+    Stages decode `max_rows` rows at a time.
+    """
     ...
 
 
@@ -252,6 +256,8 @@ class Scheduler:
       seed=seeds + seeds[:1] * num_copies,
       guidance=first.guidance,
       stream=True,
+      # Groups of another size would be programs that depend on the slot.
+      max_rows=self._settings.tile,
     )
     for waveform in waveforms:
       if not any(ticket.is_wanted for ticket in batch):

@@ -32,8 +32,8 @@ class FakeMusic:
     self.num_parts = 0
     self.fails_with = None
 
-  def generate(self, prompts, *, seconds, seed, guidance, stream):
-    assert stream and len(prompts) == len(seed)
+  def generate(self, prompts, *, seconds, seed, guidance, stream, max_rows):
+    assert stream and len(prompts) == len(seed) == max_rows
     self.calls.append(
       {'prompts': list(prompts), 'seed': list(seed), 'seconds': seconds}
     )
