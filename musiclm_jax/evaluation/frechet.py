@@ -3,12 +3,14 @@
 
 Fréchet Audio Distance (Kilgour et al., 2019), section 4: both sets are taken for
 Gaussian, and the figure is the squared 2-Wasserstein distance of these. It grows
-as music is left out: to first order by a constant over the number of samples,
-so that a line through the figures of smaller sets tells that of an endless one,
-FAD∞ (Effectively unbiased FID and Inception Score, Chong and Forsyth, 2020,
-section 3; for music, Adapting Fréchet Audio Distance for generative music
-evaluation, Gui et al., 2024). A figure is of an embedder: it says nothing beside
-one of another.
+as music is left out, on either side: to first order by a constant over the number
+of samples, so that a line through the figures of smaller sets tells that of
+endless ones, FAD∞ (Effectively unbiased FID and Inception Score, Chong and
+Forsyth, 2020, section 3; for music, Adapting Fréchet Audio Distance for
+generative music evaluation, Gui et al., 2024). Ours: both sets are made smaller
+together; these papers keep the reference whole, whose own share, small where it
+is large, then stays in the figure. A figure is of an embedder: it says nothing
+beside one of another.
 
 Means and covariances are float64 and can be merged (Chan et al., 1979), so that
 a set need not be held.
@@ -148,10 +150,11 @@ class FrechetFigures:
     distance: With an interval over clips of the set; the reference is taken as
       it is. The interval is that of the spread alone: the bias of a small set is
       what `at_infinity` is without.
-    at_infinity: FAD∞; NaN for a set too small to take parts of.
+    at_infinity: FAD∞; NaN if either set is too small to take parts of.
     fit: How much of the spread of the sizes' figures the line explains, 1 for
       all.
-    by_size: Figure by number of samples, what the line was drawn through.
+    by_size: Figure by number of samples of the set, the reference being smaller
+      by the same share: what the line was drawn through.
     num_samples: Of the set, and of the reference.
     ranks: Of their covariances.
     dim: Of an embedding.
@@ -220,7 +223,7 @@ def measure(
     drawn = np.concatenate([clips[row] for row in rows])
     return goal.distance(_gaussian_of(drawn))
 
-  by_size = _by_size(clips, goal=goal, seed=seed)
+  by_size = _by_size(clips, reference, seed=seed)
   at_infinity, fit = _extrapolate(by_size)
   distance = bootstrap.estimate(
     of_rows,
@@ -253,20 +256,26 @@ def _gaussian_of(embeddings: Embeddings) -> Gaussian:
 
 
 def _by_size(
-  clips: Sequence[Embeddings], *, goal: Gaussian, seed: int
+  clips: Sequence[Embeddings], reference: Sequence[Embeddings], *, seed: int
 ) -> dict[int, float]:
-  """Mean figures of parts of the set, drawn by clips, evenly spaced in 1 / N."""
+  """Mean figures of parts of both, drawn by clips, evenly spaced in 1 / N."""
   draw = np.random.default_rng(seed)
   shares = 1 / np.linspace(1 / _SMALLEST_SHARE, 1, _NUM_SIZES)
-  sizes = sorted({round(share * len(clips)) for share in shares} - {0})
+  fewer = min(len(clips), len(reference))
+  sizes = sorted({round(share * fewer) for share in shares} - {0})
+
+  def part_of(side: Sequence[Embeddings], share: float) -> Embeddings:
+    size = round(share * len(side))
+    rows = draw.choice(len(side), size=size, replace=False)
+    return np.concatenate([side[row] for row in rows])
+
   found = {}
   for size in sizes:
     counts, figures = [], []
-    for _ in range(_DRAWS_OF_A_SIZE if size < len(clips) else 1):
-      rows = draw.choice(len(clips), size=size, replace=False)
-      drawn = np.concatenate([clips[row] for row in rows])
-      counts.append(len(drawn))
-      figures.append(goal.distance(_gaussian_of(drawn)))
+    for _ in range(_DRAWS_OF_A_SIZE if size < fewer else 1):
+      ours, theirs = (part_of(s, size / fewer) for s in (clips, reference))
+      counts.append(len(ours))
+      figures.append(_gaussian_of(theirs).distance(_gaussian_of(ours)))
     found[int(np.mean(counts))] = float(np.mean(figures))
   return found
 

@@ -137,7 +137,8 @@ def _figures(report: music.MusicReport) -> str:
     reports.table(rows)
     + '\n\nIn brackets: bootstrap interval, 95 %, over the clips of the'
     ' generated set (MCC: over prompts); the reference is taken as it is.'
-    ' Without bias: FAD∞, a line through the figures of parts of the set.'
+    ' Without bias: FAD∞, a line through the figures of parts of both'
+    ' sets, at an endless number of samples.'
   )
 
 
