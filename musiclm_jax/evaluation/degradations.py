@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import scipy.signal
 
+from musiclm_jax.audio import resample
 from musiclm_jax.audio.resample import HostWaveform
 from musiclm_jax.codec.base import Codec
 from musiclm_jax.evaluation import clips as clips_of
@@ -68,13 +69,19 @@ def noise_alone(
 
 
 def through(codec: Codec) -> Degradation:
-  """What a codec makes of it, all levels kept."""
+  """What a codec makes of it at its own rate, all levels kept."""
 
   def degrade(
     waveform: HostWaveform, rate_hz: int, draw: np.random.Generator
   ) -> HostWaveform:
-    codes = codec.encode(waveform[None], sample_rate_hz=rate_hz)
-    return np.asarray(codec.decode(codes))[0, : waveform.size]
+    codec_hz = codec.sample_rate_hz
+    heard = resample.resample(waveform, from_hz=rate_hz, to_hz=codec_hz)
+    codes = codec.encode(heard[None], sample_rate_hz=codec_hz)
+    made = np.asarray(codec.decode(codes))[0, : heard.size]
+    copy = resample.resample(made, from_hz=codec_hz, to_hz=rate_hz)
+    # Both roundings of the length may leave a little less, or more.
+    missing = max(waveform.size - copy.size, 0)
+    return np.pad(copy, (0, missing))[: waveform.size]
 
   return degrade
 

@@ -52,6 +52,17 @@ def test_gain_and_noise_alone_have_the_level_that_is_said():
   assert abs(np.corrcoef(alone, tone)[0, 1]) < 0.05
 
 
+def test_a_codec_hears_other_rates_at_its_own():
+  tone = toy_ear.tone(440, rate_hz=44_100, seconds=0.7)[:-3]
+  clip = clips.Clip(name='a', waveform=tone, sample_rate_hz=44_100)
+  through = degradations.through(toy_codec.ToyCodec())
+  (found,) = degradations.apply(through, [clip])
+  assert found.waveform.shape == tone.shape
+  middle = slice(1_000, -1_000)
+  error = np.abs(found.waveform - tone)[middle].max()
+  assert 0 < error <= 0.2 / 5**2 + 2e-3
+
+
 def test_a_codec_is_applied_to_the_whole_clip():
   tone = toy_ear.tone(440, rate_hz=RATE_HZ)
   copy = _degraded(degradations.through(toy_codec.ToyCodec()), tone)
