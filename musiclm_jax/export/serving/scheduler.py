@@ -78,7 +78,7 @@ class Order:
 
 
 class QueueFull(Exception):
-  """There is no room for another request.
+  """There is no room or no time for another request.
 
   Attributes:
     retry_after_seconds: When there probably is.
@@ -138,8 +138,9 @@ class Scheduler:
     self._waiting: collections.deque[Ticket] = collections.deque()
     self._running: list[Ticket] = []
     self._arrival = asyncio.Event()
-    self._last_sign_of_life = time.monotonic()
-    self._batch_seconds = 1.0
+    self._started = self._last_sign_of_life = time.monotonic()
+    # Seconds that a second of a batch's audio takes; 0 before the first batch.
+    self._pace = 0.0
     self._thread = concurrent.futures.ThreadPoolExecutor(
       1, thread_name_prefix='model'
     )
@@ -164,10 +165,17 @@ class Scheduler:
     """Puts a request in the queue.
 
     Raises:
-      QueueFull: There is no room.
+      QueueFull: There is no room, or it would not be made in time.
     """
-    if self.num_waiting >= self._settings.max_waiting:
-      raise QueueFull(self._retry_after_seconds())
+    waiting = [ticket.order for ticket in self._waiting]
+    # An idle server tries whatever the last batch took.
+    is_late = (
+      bool(waiting or self._running)
+      and self._seconds_to_make([*waiting, order])
+      > self._settings.timeout_seconds
+    )
+    if is_late or self.num_waiting >= self._settings.max_waiting:
+      raise QueueFull(max(1, math.ceil(self._seconds_to_make(waiting))))
     ticket = Ticket(order, asyncio.get_running_loop().time())
     self._waiting.append(ticket)
     self._arrival.set()
@@ -226,7 +234,7 @@ class Scheduler:
   async def _make(self, batch: list[Ticket]) -> None:
     """Has the thread make a batch, and tells its tickets how it ended."""
     loop = asyncio.get_running_loop()
-    started = self._last_sign_of_life = time.monotonic()
+    self._started = self._last_sign_of_life = time.monotonic()
     self._running = batch
     error = None
     try:
@@ -234,8 +242,9 @@ class Scheduler:
     except Exception as raised:
       logging.exception('A batch failed.')
       error = raised
-    seconds = time.monotonic() - started
-    self._batch_seconds += (seconds - self._batch_seconds) / 4
+    seconds = time.monotonic() - self._started
+    pace = seconds / batch[0].order.seconds
+    self._pace += (pace - self._pace) / (4 if self._pace else 1)
     self._metrics.batch_rows.add(sum(len(t.order.seeds) for t in batch))
     self._metrics.batch_seconds.add(seconds)
     for ticket in batch:
@@ -277,8 +286,17 @@ class Scheduler:
         self._metrics.audio_seconds += part.numel() / self._model.sample_rate_hz
       row += num_rows
 
-  def _retry_after_seconds(self) -> int:
-    """When a batch's worth of the queue has probably been made."""
-    waiting = sum(len(ticket.order.seeds) for ticket in self._waiting)
-    num_batches = 1 + waiting // self._settings.tile
-    return max(1, math.ceil(num_batches * self._batch_seconds))
+  def _seconds_to_make(self, orders: Sequence[Order]) -> float:
+    """What is left of the batch at work, and the batches of these orders."""
+    num_rows: collections.Counter[Any] = collections.Counter()
+    for order in orders:
+      num_rows[order.seconds, order.guidance] += len(order.seeds)
+    audio_seconds = sum(
+      seconds * math.ceil(rows / self._settings.tile)
+      for (seconds, _), rows in num_rows.items()
+    )
+    left = 0.0
+    if self._running:
+      whole = self._running[0].order.seconds * self._pace
+      left = max(0.0, whole - (time.monotonic() - self._started))
+    return left + audio_seconds * self._pace

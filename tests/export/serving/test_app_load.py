@@ -133,30 +133,37 @@ def test_memory_is_flat():
   assert grown < 30e6, f'{grown / 1e6:.1f} MB more'
 
 
-def test_overload_is_refused_at_once_and_the_accepted_do_not_wait_for_it():
-  # A batch of 4 takes 0.4 s, so 10 requests a second can be made, and four
-  # times as many come.
+def test_overload_is_refused_at_once_and_the_accepted_are_made_in_time():
+  # Lengths that share no batch: a second of a batch's audio takes 0.8 s, so 4
+  # of 0.5 s take 0.4 s and 10 requests a second can be made at most, and four
+  # times as many come. There is room for all of them, but not the time.
   model = toys.FakeMusic(seconds_per_part=0.2)
-  bodies = [request(n) for n in range(160)]
-  with serving(model, max_waiting=8) as url:
+  bodies = [request(n, seconds=(0.25, 0.5, 0.75)[n % 3]) for n in range(160)]
+  with serving(model, max_waiting=160, timeout_seconds=3.0) as url:
     answers = crowd(url, bodies, at_once=160, every_seconds=1 / 40)
     made = metric(url, 'audio_seconds_total')
   statuses = collections.Counter(answer.status_code for answer, _ in answers)
-  assert set(statuses) == {200, 503} and sum(statuses.values()) == 160
   accepted = [took for answer, took in answers if answer.status_code == 200]
   refused = [
     (answer, took) for answer, took in answers if answer.status_code == 503
   ]
-  assert all(int(answer.headers['retry-after']) >= 1 for answer, _ in refused)
-  assert made == pytest.approx(0.5 * statuses[200])
   figures = (
-    f'{statuses[200]} made, {statuses[503]} refused; seconds of the accepted:'
-    f' median {np.median(accepted):.2f}, most {max(accepted):.2f}; of the'
-    f' refused: median {np.median([took for _, took in refused]):.3f}'
+    f'{dict(statuses)}; seconds of the accepted: median'
+    f' {np.median(accepted):.2f}, most {max(accepted):.2f}; of the refused:'
+    f' median {np.median([took for _, took in refused]):.3f}'
   )
   print(figures)
-  # A full queue behind the batch at work is 1.2 s; all 160 would take 16 s.
-  assert max(accepted) < 4, figures
+  # Hardly anybody is taken in and then left without an answer, and those only
+  # since the pace is a guess.
+  assert sum(statuses[status] for status in (200, 503, 504)) == 160, figures
+  assert statuses[504] <= 8, figures
+  assert all(int(answer.headers['retry-after']) >= 1 for answer, _ in refused)
+  wanted = sum(
+    body['seconds']
+    for body, (answer, _) in zip(bodies, answers)
+    if answer.status_code == 200
+  )
+  assert made == pytest.approx(wanted, abs=0.01 + 0.75 * statuses[504])
   assert np.median([took for _, took in refused]) < 0.5, figures
   # It was busy all the time: 4 s of arrivals, and the queue.
   assert statuses[200] >= 32, figures
