@@ -77,15 +77,16 @@ def export(
       parity_music_lm.compare(
         sheet, bundles=compared, directory=directory, clips=clips
       )
+    _require_passed(sheet, output)  # Before what takes minutes more.
+    if with_programs:
+      programs.write(directory, places=bundles, sheet=sheet)
+    if with_onnx:
+      onnx_files.write(directory, places=bundles, sheet=sheet)
     _require_passed(sheet, output)
     sheet.write(directory)
     if hosting.is_served(bundles):
       card = model_card.card(bundles, sheet=sheet, model=model, license=license)
       hosting.write(directory, card=card)
-    if with_programs:
-      programs.write(directory, places=bundles)
-    if with_onnx:
-      onnx_files.write(directory, places=bundles)
   return sheet
 
 

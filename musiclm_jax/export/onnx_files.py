@@ -2,7 +2,7 @@
 """The codec's decoder and MuLan's text tower in ONNX.
 
 Each file is run by onnxruntime and compared with its module, at sizes other than
-those it was traced with, before it counts as written.
+those it was traced with, in the parity sheet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnxscript  # noqa: F401
 import torch
 from torch import Tensor
 
-from musiclm_jax.export import programs
+from musiclm_jax.export import parity, programs
 
 FOLDER = 'onnx'
 OPSET = 20
@@ -24,12 +24,19 @@ OPSET = 20
 _NAMES = ('codec_decode', 'mulan_text')
 
 
-def write(directory: pathlib.Path, *, places: Collection[str]) -> None:
+def write(
+  directory: pathlib.Path, *, places: Collection[str], sheet: parity.Sheet
+) -> None:
   """Writes the files of an exported folder's components into it.
 
+  Args:
+    directory: The exported folder.
+    places: Of its components.
+    sheet: Where what onnxruntime makes is compared with the modules.
+
   Raises:
-    ValueError: There is nothing to write, or a file does not do what its module
-      does.
+    ValueError: There is nothing to write, or a file makes something of another
+      shape or type than its module.
   """
   folder = directory / FOLDER
   folder.mkdir()
@@ -51,7 +58,9 @@ def write(directory: pathlib.Path, *, places: Collection[str]) -> None:
         dynamo=True,
         verbose=False,
       )
-      programs.require_same(program, runner(path), in_place=False)
+      programs.compare(
+        sheet, FOLDER, program=program, loaded=runner(path), in_place=False
+      )
 
 
 def runner(path: pathlib.Path) -> Callable[..., Tensor]:

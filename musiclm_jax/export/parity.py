@@ -38,7 +38,7 @@ class Check:
   """One comparison.
 
   Attributes:
-    component: 'codec', 'stages/coarse', … or 'music_lm'.
+    component: 'codec', 'stages/coarse', …, 'music_lm', 'programs' or 'onnx'.
     name: What is compared; of a layer, PyTorch's name.
     shape: Of it, as JAX has it.
     max_abs_error: The largest difference; None for codes.

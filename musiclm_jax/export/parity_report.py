@@ -16,7 +16,8 @@ below full scale, so that no band of a log-mel is the rounding of an FFT.
 
 The relative error is the largest error over the largest value. Where codes
 differ, the distances to both are closer than what the errors before them can
-change, or the export fails.
+change, or the export fails. Programs and ONNX files, where there are any, are
+compared with the modules that they were made of.
 
 {passed} of {bounded} bounds hold; {reported} figures are reported without one.
 """

@@ -9,7 +9,7 @@ file. A host needs torch alone:
 
 `programs.json` says what goes in and out of each, and how the rows of a stage
 are laid out. Each file is read back and compared with its module, at sizes other
-than those it was traced with, before it counts as written.
+than those it was traced with, in the parity sheet.
 
 Shapes: batch; samples = frames * hop; levels; length = positions of a row;
 capacity = positions that a cache has room for.
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from musiclm_jax.export import parity
 from musiclm_jax.export.pytorch.codec import Codec
 from musiclm_jax.export.pytorch.layout import StageLayout
 from musiclm_jax.export.pytorch.mulan import MuLan
@@ -35,9 +36,6 @@ from musiclm_jax.export.pytorch.stage import StageLM
 
 FOLDER = 'programs'
 JSON = 'programs.json'
-
-# A program may choose other kernels than the module did.
-TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,12 +92,19 @@ class Program:
     }
 
 
-def write(directory: pathlib.Path, *, places: Collection[str]) -> None:
+def write(
+  directory: pathlib.Path, *, places: Collection[str], sheet: parity.Sheet
+) -> None:
   """Writes the programs of an exported folder's components into it.
 
+  Args:
+    directory: The exported folder.
+    places: Of its components.
+    sheet: Where what comes back from the files is compared with the modules.
+
   Raises:
-    ValueError: There is nothing to write, or a program does not do what its
-      module does.
+    ValueError: There is nothing to write, or a program makes something of
+      another shape or type than its module.
   """
   folder = directory / FOLDER
   folder.mkdir()
@@ -118,7 +123,8 @@ def write(directory: pathlib.Path, *, places: Collection[str]) -> None:
       dynamic_shapes=program.dynamic_shapes(),
     )
     torch.export.save(exported, path)
-    require_same(program, torch.export.load(path).module())
+    loaded = torch.export.load(path).module()
+    compare(sheet, FOLDER, program=program, loaded=loaded)
     described['programs'][program.name] = program.describe()
   for place in sorted(places):
     if place.startswith('stages/'):
@@ -141,31 +147,54 @@ def of_folder(
       yield from of_stage(stage, name=place.replace('/', '_'))
 
 
-def require_same(
-  program: Program, loaded: Callable[..., Any], *, in_place: bool = True
+def compare(
+  sheet: parity.Sheet,
+  component: str,
+  *,
+  program: Program,
+  loaded: Callable[..., Any],
+  in_place: bool = True,
 ) -> None:
-  """Raises unless `loaded` does what the module does, at two other sizes.
+  """Adds what `loaded` makes beside what the module makes, at two other sizes.
 
   Args:
+    sheet: Where to.
+    component: 'programs' or 'onnx'.
     program: What it was made of.
     loaded: What came back from a file.
     in_place: Whether inputs that the module writes to are compared too.
+
+  Raises:
+    ValueError: It makes something of another shape or type.
   """
   for batch, size in ((1, 11), (3, 5)):
     wanted, got = program.example(batch, size), program.example(batch, size)
     with torch.no_grad():
       results = program.module(*wanted), loaded(*got)
-    pairs = [tuple(map(_as_tuple, results))]
+    compared = [(program.outputs, *map(_as_tuple, results))]
     if in_place:
-      pairs.append((wanted, got))
-    for left, right in (pair for two in pairs for pair in zip(*two)):
-      error = (left.float() - right.float()).abs().max().item()
-      scale = max(1.0, left.float().abs().max().item())
-      if left.shape != right.shape or not error <= TOLERANCE * scale:
-        raise ValueError(
-          f'The program {program.name!r} is off by {error:.2g} from its module'
-          f' at a batch of {batch} and a size of {size}.'
-        )
+      compared.append((program.axes, wanted, got))
+    for name, left, right in (
+      row for columns in compared for row in zip(*columns, strict=True)
+    ):
+      label = f'{program.name} {name} at batch {batch}, size {size}'
+      _compare_tensors(sheet, component, label, wanted=left, got=right)
+
+
+def _compare_tensors(
+  sheet: parity.Sheet, component: str, name: str, *, wanted: Tensor, got: Tensor
+) -> None:
+  if (wanted.shape, wanted.dtype) != (got.shape, got.dtype):
+    raise ValueError(
+      f'{component} {name}: the module makes {wanted.dtype}'
+      f' {list(wanted.shape)}, the file {got.dtype} {list(got.shape)}.'
+    )
+  pair = {'wanted': wanted.numpy(), 'got': got.numpy()}
+  if wanted.is_floating_point():
+    # A program may choose other kernels than the module did.
+    sheet.values(component, name, **pair, relative=parity.LAYER_BOUND)
+  else:
+    sheet.codes(component, name, **pair, least_share=1.0)
 
 
 def of_codec(codec: Codec) -> Iterator[Program]:

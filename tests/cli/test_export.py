@@ -58,6 +58,8 @@ def test_a_codec_is_written_as_stablehlo_or_with_programs_and_onnx(
   export.main([model, f'--output={tmp_path / "b"}', '--programs', '--onnx'])
   assert (tmp_path / 'b/programs/codec_decode.pt2').exists()
   assert (tmp_path / 'b/onnx/codec_decode.onnx').exists()
+  page = (tmp_path / 'b/PARITY.md').read_text()
+  assert '## programs' in page and '## onnx' in page
   assert 'comparisons within their bounds' in capsys.readouterr().out
 
 

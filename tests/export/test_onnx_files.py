@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from musiclm_jax.export import folder, onnx_files
+from musiclm_jax.export import folder, onnx_files, parity
 from musiclm_jax.export.pytorch.codec import Codec
 from musiclm_jax.export.pytorch.mulan import MuLan
 from tests.export import whole
@@ -13,7 +13,9 @@ def test_onnxruntime_gives_what_the_modules_give(tmp_path):
   whole.publish(tmp_path / 'model')
   whole.export(tmp_path / 'model', tmp_path / 'out')
   places = folder.read_bundles(tmp_path / 'model')
-  onnx_files.write(tmp_path / 'out', places=places)
+  sheet = parity.Sheet(clips='none', fingerprints={})
+  onnx_files.write(tmp_path / 'out', places=places, sheet=sheet)
+  sheet.require_passed()
   assert {path.name for path in (tmp_path / 'out' / 'onnx').iterdir()} == {
     'codec_decode.onnx',
     'mulan_text.onnx',
@@ -36,5 +38,6 @@ def test_onnxruntime_gives_what_the_modules_give(tmp_path):
 
 
 def test_a_stage_alone_has_no_onnx(tmp_path):
+  sheet = parity.Sheet(clips='none', fingerprints={})
   with pytest.raises(ValueError, match='made of the codec and of MuLan'):
-    onnx_files.write(tmp_path, places=['stages/fine'])
+    onnx_files.write(tmp_path, places=['stages/fine'], sheet=sheet)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that are read back from their files, beside the modules."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from musiclm_jax.export import folder, programs
+from musiclm_jax.export import folder, parity, programs
 from musiclm_jax.export.pytorch.codec import Codec
 from musiclm_jax.export.pytorch.mulan import MuLan
 from musiclm_jax.export.pytorch.stage import StageLM
@@ -23,7 +24,9 @@ def exported(tmp_path_factory):
   bundles = folder.read_bundles(directory / 'model')
   with folder.staged(directory / 'exported') as staging:
     folder.write(staging, bundles)
-    programs.write(staging, places=bundles)
+    sheet = parity.Sheet(clips='none', fingerprints={})
+    programs.write(staging, places=bundles, sheet=sheet)
+    sheet.require_passed()
   return directory / 'exported'
 
 
@@ -146,12 +149,51 @@ def doubling(factor=2.0):
   )
 
 
+def compared(loaded, program=None, **options):
+  """The sheet of a program beside what was loaded."""
+  sheet = parity.Sheet(clips='none', fingerprints={})
+  programs.compare(
+    sheet, 'programs', program=program or doubling(), loaded=loaded, **options
+  )
+  return sheet
+
+
+def passed(sheet):
+  return all(check.passed for check in sheet.checks)
+
+
 def test_a_program_that_differs_from_its_module_is_refused():
-  programs.require_same(doubling(), lambda values: 2 * values)
-  with pytest.raises(ValueError, match="'double' is off by 0.001"):
-    programs.require_same(doubling(), lambda values: 2.001 * values)
-  with pytest.raises(ValueError, match="'double' is off by nan"):
-    programs.require_same(doubling(), lambda values: torch.nan * values)
+  assert passed(compared(lambda values: 2 * values))
+  assert passed(compared(lambda values: 2.0001 * values))
+  assert not passed(compared(lambda values: 2.001 * values))
+  assert not passed(compared(lambda values: torch.nan * values))
+
+
+def test_a_large_integer_that_is_off_by_one_is_refused():
+  def large(values):
+    return (2**30 * torch.ones_like(values)).long()
+
+  class Large(torch.nn.Module):
+    def forward(self, values):
+      return large(values)
+
+  program = dataclasses.replace(doubling(), module=Large())
+  assert passed(compared(large, program))
+  assert not passed(compared(lambda values: large(values) + 1, program))
+
+
+@pytest.mark.parametrize(
+  ('loaded', 'made'),
+  [
+    (lambda values: 2 * values[:, 1:], r'torch.float32 \[1, 10\]'),
+    (lambda values: 2 * values.double(), r'torch.float64 \[1, 11\]'),
+  ],
+)
+def test_another_shape_or_type_is_named(loaded, made):
+  with pytest.raises(
+    ValueError, match=f'double doubled at .*, the file {made}'
+  ):
+    compared(loaded)
 
 
 def test_inputs_that_are_written_to_are_compared_too():
@@ -160,9 +202,12 @@ def test_inputs_that_are_written_to_are_compared_too():
     values += 1
     return made
 
-  with pytest.raises(ValueError, match='is off by 1'):
-    programs.require_same(doubling(), spoils)
-  programs.require_same(doubling(), spoils, in_place=False)
+  failed = [check for check in compared(spoils).checks if not check.passed]
+  assert [check.name for check in failed] == [
+    'double values at batch 1, size 11',
+    'double values at batch 3, size 5',
+  ]
+  assert passed(compared(spoils, in_place=False))
 
 
 def test_a_batch_of_one_and_other_sizes_run():
@@ -172,9 +217,10 @@ def test_a_batch_of_one_and_other_sizes_run():
     program.example(2, 7),
     dynamic_shapes=program.dynamic_shapes(),
   )
-  programs.require_same(program, exported.module())
+  assert passed(compared(exported.module(), program))
 
 
 def test_a_tokenizer_alone_has_no_programs(tmp_path):
+  sheet = parity.Sheet(clips='none', fingerprints={})
   with pytest.raises(ValueError, match='not of semantic'):
-    programs.write(tmp_path, places=['semantic'])
+    programs.write(tmp_path, places=['semantic'], sheet=sheet)
