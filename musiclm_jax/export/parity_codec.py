@@ -7,11 +7,12 @@ Shapes: waveform [batch, samples], codes [batch, frames, levels].
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from musiclm_jax.array_types import Codes
+from musiclm_jax.array_types import Codes, Waveform
 from musiclm_jax.checkpoints.bundle import Bundle
 from musiclm_jax.codec.soundstream import SoundStream
 from musiclm_jax.export import parity, parity_codes, parity_layers
@@ -23,8 +24,7 @@ from musiclm_jax.export.pytorch.codec import Codec
 _LAYER_FRAMES = 100
 _WHOLE_FRAMES = 570
 _PIECES = (1, 7, 50)
-# A flip of one level changes those after it; a seam between two chunks that did
-# not fit would change more.
+# A flip of one level changes those after it. Seams have a check of their own.
 _LEAST_SHARE = 0.99
 
 
@@ -79,6 +79,23 @@ def _compare_encoder(
   )
   wanted, got = np.array(ours.result), made.numpy()
   latents = [layers['encoder'] for layers in (ours.layers, theirs)]
+  _compare_codes(
+    sheet, component, 'codes', found, latents=latents, codes=(wanted, got)
+  )
+  return wanted
+
+
+def _compare_codes(
+  sheet: parity.Sheet,
+  component: str,
+  name: str,
+  found: Bundle,
+  *,
+  latents: Sequence[np.ndarray],
+  codes: Sequence[np.ndarray],
+) -> None:
+  """Codes that may differ where the latents of both explain it."""
+  wanted, got = codes
   levels, dim = wanted.shape[-1], latents[0].shape[-1]
   flips = parity_codes.residual_flips(
     *(made.reshape(-1, dim) for made in latents),
@@ -89,13 +106,52 @@ def _compare_encoder(
   )
   sheet.codes(
     component,
-    'codes',
+    name,
     wanted=wanted,
     got=got,
     num_unexplained=flips.num_unexplained,
     note=flips.note,
   )
-  return wanted
+
+
+def _compare_seams(
+  sheet: parity.Sheet,
+  component: str,
+  found: Bundle,
+  exported: Codec,
+  waveform: Waveform,
+) -> None:
+  """PyTorch's codes chunk by chunk, as `encode` reads, beside one pass.
+
+  Latents too: a seam that moved them would explain the codes that it changes.
+  """
+  missing = -waveform.shape[1] % exported.hop_samples
+  padded = torch.from_numpy(np.pad(waveform, ((0, 0), (0, missing))))
+  latents, codes = [], []
+  for encode in (
+    lambda: exported.encode_chunk(padded)[0],
+    lambda: exported.encode(padded),
+  ):
+    parts: list[torch.Tensor] = []
+    handle = exported.encoder.register_forward_hook(
+      lambda module, inputs, output, parts=parts: parts.append(output)
+    )
+    try:
+      with torch.no_grad():
+        codes.append(encode().numpy())
+    finally:
+      handle.remove()
+    latents.append(torch.cat(parts, dim=1).numpy())
+  sheet.values(
+    component,
+    'latents in chunks',
+    wanted=latents[0],
+    got=latents[1],
+    relative=parity.LAYER_BOUND,
+  )
+  _compare_codes(
+    sheet, component, 'codes in chunks', found, latents=latents, codes=codes
+  )
 
 
 def _compare_decoder(
@@ -151,6 +207,7 @@ def _compare_whole(
     got=exported.encode(torch.from_numpy(waveform)).numpy(),
     least_share=_LEAST_SHARE,
   )
+  _compare_seams(sheet, component, found, exported, waveform)
   theirs = torch.from_numpy(codes).long()
   pieces = _cut(theirs)
   for name, made in (
