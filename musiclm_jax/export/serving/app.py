@@ -83,12 +83,11 @@ class _Service:
     try:
       answer = await self._answer(request, call)
     except orders.Refused as refused:
-      answer = responses.JSONResponse(
-        {'error': refused.message}, refused.status, refused.headers
-      )
-    except BaseException:  # The server stops.
-      self._end(call, 503)
-      raise
+      answer = _refusal(refused)
+    except asyncio.CancelledError:
+      # The server stops, and cancels its requests; it still sends their answers.
+      asyncio.current_task().uncancel()
+      answer = _refusal(_stopping())
     return _Watched(answer, call=call, on_end=self._end)
 
   async def health(self) -> responses.JSONResponse:
@@ -125,8 +124,7 @@ class _Service:
         503, f'The queue is full; {full}.', headers
       ) from full
     except Stopped as error:
-      headers = {'Retry-After': '1'}
-      raise orders.Refused(503, 'The server stops.', headers) from error
+      raise _stopping() from error
     except orders.Refused:
       raise
     except Exception as error:
@@ -297,6 +295,16 @@ async def _unless_gone(
 
 def _gone() -> orders.Refused:
   return orders.Refused(_CLIENT_GONE, 'The client went away.')
+
+
+def _stopping() -> orders.Refused:
+  return orders.Refused(503, 'The server stops.', {'Retry-After': '1'})
+
+
+def _refusal(refused: orders.Refused) -> responses.Response:
+  return responses.JSONResponse(
+    {'error': refused.message}, refused.status, refused.headers
+  )
 
 
 def _headers(ticket: Ticket) -> dict[str, str]:

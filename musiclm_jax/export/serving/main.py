@@ -66,6 +66,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     app.make_app(model, settings=settings),
     host=options.host,
     port=options.port,
-    # Those that wait when it is told to stop are still served.
-    timeout_graceful_shutdown=int(settings.timeout_seconds),
+    timeout_graceful_shutdown=settings.stop_seconds,
   )

@@ -21,6 +21,8 @@ class Settings:
     batch_wait_seconds: How long an idle server waits for mates.
     max_waiting: Requests in the queue; further ones are refused.
     timeout_seconds: From a request's arrival to the last byte of its answer.
+    stop_seconds: For requests to be served after the server is told to stop;
+      then the rest is refused. Less than the 30 s after which Kubernetes kills.
     max_prompt_characters: Of a prompt.
     max_seconds: Of a piece.
     max_samples: Pieces of one request.
@@ -31,6 +33,7 @@ class Settings:
   batch_wait_seconds: float = _setting(0.005, 'to wait for mates of a batch')
   max_waiting: int = _setting(16, 'requests in the queue')
   timeout_seconds: float = _setting(300.0, 'from arrival to the last byte')
+  stop_seconds: int = _setting(25, 'to serve on when told to stop')
   max_prompt_characters: int = _setting(500, 'of a prompt')
   max_seconds: float = _setting(30.0, 'of a piece')
   max_samples: int = _setting(4, 'pieces of one request')

@@ -24,11 +24,12 @@ pytestmark = pytest.mark.slow
 @contextlib.contextmanager
 def serving(model, **settings):
   """A server in a thread; gives its address."""
+  settings = Settings(**settings)
   config = uvicorn.Config(
-    app.make_app(model, settings=Settings(**settings)),
+    app.make_app(model, settings=settings),
     port=0,
     log_level='critical',
-    timeout_graceful_shutdown=10,
+    timeout_graceful_shutdown=settings.stop_seconds,
   )
   server = uvicorn.Server(config)
   thread = threading.Thread(target=server.run)
@@ -235,6 +236,28 @@ def test_whoever_waits_is_still_served_when_it_stops():
     _until(lambda: metric(url, 'queue_depth') == 2)
   thread.join(10)
   assert [answer.status_code for answer, _ in answers] == [200] * 3
+
+
+def test_whoever_is_not_served_in_time_when_it_stops_is_told():
+  model = toys.FakeMusic()
+  model.gate.clear()
+  answers = []
+  with serving(model, tile=1, max_samples=1, stop_seconds=1) as url:
+    thread = threading.Thread(
+      target=lambda: answers.extend(
+        crowd(url, [request(n) for n in range(2)], at_once=2)
+      )
+    )
+    thread.start()
+    _until(lambda: metric(url, 'queue_depth') == 1)
+  thread.join(10)
+  model.gate.set()
+  for answer, took in answers:
+    assert answer.status_code == 503
+    assert answer.json() == {'error': 'The server stops.'}
+    assert int(answer.headers['retry-after']) >= 1
+    assert 1 <= took < 5
+  assert len(answers) == 2
 
 
 def _until(holds):

@@ -14,7 +14,7 @@ def modules(monkeypatch):
   """What lies beside the server; loading gives a `MagicMock`."""
   modules = mock.MagicMock()
   monkeypatch.setitem(sys.modules, 'modeling_musiclm', modules)
-  monkeypatch.setattr(main.uvicorn, 'run', lambda *_, **__: None)
+  monkeypatch.setattr(main.uvicorn, 'run', modules.run)
   return modules
 
 
@@ -25,6 +25,11 @@ def test_the_gpu_is_used_if_there_is_one(monkeypatch, modules, has_gpu, device):
   main.main(['--device', 'cuda:1'])
   loads = modules.MusicLM.from_pretrained.call_args_list
   assert [load.kwargs['device'] for load in loads] == [device, 'cuda:1']
+
+
+def test_how_long_it_serves_on_when_it_is_told_to_stop(modules):
+  main.main(['--stop_seconds', '7', '--timeout_seconds', '90'])
+  assert modules.run.call_args.kwargs['timeout_graceful_shutdown'] == 7
 
 
 def test_a_host_without_tokenizers_does_not_start(monkeypatch):
