@@ -60,7 +60,7 @@ def test_a_codec_hears_other_rates_at_its_own():
   assert found.waveform.shape == tone.shape
   middle = slice(1_000, -1_000)
   error = np.abs(found.waveform - tone)[middle].max()
-  assert 0 < error <= 0.2 / 5**2 + 2e-3
+  assert 0 < error < 2 * 0.2 / 5**2  # Of steps, which soxr overshoots.
 
 
 def test_a_codec_is_applied_to_the_whole_clip():
