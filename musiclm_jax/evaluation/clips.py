@@ -82,18 +82,21 @@ def read(directory: str | os.PathLike[str]) -> Iterator[Clip | BadClip]:
   """Every audio file of a folder, a file at a time; see `files_of`."""
   folder = pathlib.Path(directory).expanduser()
   for path in files_of(folder):
-    name = path.relative_to(folder).as_posix()
-    try:
-      recording = io.read(path)
-    except io.AudioFileError as error:
-      yield BadClip(name=name, reason=error.message)
-      continue
-    yield Clip(
-      name=name,
-      waveform=recording.waveform,
-      sample_rate_hz=recording.sample_rate_hz,
-      num_channels=soundfile.info(path).channels,
-    )
+    yield read_file(path, name=path.relative_to(folder).as_posix())
+
+
+def read_file(path: pathlib.Path, *, name: str) -> Clip | BadClip:
+  """One audio file, as it came."""
+  try:
+    recording = io.read(path)
+  except io.AudioFileError as error:
+    return BadClip(name=name, reason=error.message)
+  return Clip(
+    name=name,
+    waveform=recording.waveform,
+    sample_rate_hz=recording.sample_rate_hz,
+    num_channels=soundfile.info(path).channels,
+  )
 
 
 def pairs_of(names: list[str], references: list[str]) -> list[tuple[int, int]]:

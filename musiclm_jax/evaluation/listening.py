@@ -27,11 +27,11 @@ import soundfile
 
 from musiclm_jax.audio import io as audio_io
 from musiclm_jax.audio import loudness
+from musiclm_jax.evaluation import clips as clips_of
 from musiclm_jax.evaluation import listening_page, prompts
 
 _FORMAT_VERSION = 1
 _TARGET_LUFS = -23.0  # EBU R 128
-_SUFFIXES = ('.wav', '.flac', '.mp3', '.ogg', '.opus')
 
 _Path = str | os.PathLike[str]
 
@@ -140,9 +140,8 @@ def _by_prompt(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _by_name(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   return {
-    path.stem: path
-    for path in sorted(folder.iterdir())
-    if path.suffix.lower() in _SUFFIXES
+    path.relative_to(folder).with_suffix('').as_posix(): path
+    for path in clips_of.files_of(folder)
   }
 
 
@@ -151,7 +150,7 @@ def _texts(folders: Sequence[pathlib.Path]) -> dict[str, str]:
   for folder in folders:
     if (folder / prompts.GENERATED_JSON).exists():
       return {
-        pathlib.Path(prompt.file).stem: prompt.text
+        pathlib.PurePath(prompt.file).with_suffix('').as_posix(): prompt.text
         for prompt in prompts.of_folder(folder)
       }
   return {}

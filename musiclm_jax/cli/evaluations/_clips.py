@@ -7,11 +7,14 @@ import argparse
 import dataclasses
 import pathlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from musiclm_jax.cli import flags
 
 if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
+  import numpy as np
+
+  from musiclm_jax.data.corpus import AudioCorpus
   from musiclm_jax.evaluation import clips
 
 
@@ -59,11 +62,30 @@ def music_of(directory: str, *, options: argparse.Namespace) -> Music:
 
 def of_corpus(directory: str, *, options: argparse.Namespace) -> Music:
   """The middles of pieces, spread evenly over the splits."""
-  from musiclm_jax.cli.evaluations import mulan
   from musiclm_jax.data import corpus as corpora
   from musiclm_jax.evaluation import clips
 
   corpus = corpora.AudioCorpus(directory)
+  chosen = choose(corpus, directory=directory, options=options)
+  return Music(
+    source=f'{directory}, split {" and ".join(options.split)}, the middle'
+    f' {options.seconds} s of each piece',
+    clips=(
+      clips.Clip(
+        name=f'{split}/{number}',
+        waveform=middle(corpus, number, seconds=options.seconds),
+        sample_rate_hz=corpus.sample_rate_hz,
+      )
+      for split, number in chosen
+    ),
+    count=len(chosen),
+  )
+
+
+def choose(
+  corpus: AudioCorpus, *, directory: str, options: argparse.Namespace
+) -> list[tuple[str, Any]]:
+  """(split, number) of clips, spread evenly over the splits."""
   found = [
     (split, number) for split in options.split for number in corpus.clips(split)
   ]
@@ -73,17 +95,24 @@ def of_corpus(directory: str, *, options: argparse.Namespace) -> Music:
       f'{count} clips are wanted; split {", ".join(options.split)} of'
       f' {directory} has {len(found)}. Change --num_clips or --split.'
     )
-  chosen = [found[n * len(found) // count] for n in range(count)]
-  return Music(
-    source=f'{directory}, split {" and ".join(options.split)}, the middle'
-    f' {options.seconds} s of each piece',
-    clips=(
-      clips.Clip(
-        name=f'{split}/{number}',
-        waveform=mulan.middle(corpus, number, seconds=options.seconds),
-        sample_rate_hz=corpus.sample_rate_hz,
-      )
-      for split, number in chosen
-    ),
-    count=count,
-  )
+  return [found[n * len(found) // count] for n in range(count)]
+
+
+def middle(corpus: AudioCorpus, clip: Any, *, seconds: int) -> np.ndarray:
+  """The middle of a piece, in [-1, 1]; all of it if it is shorter."""
+  import numpy as np
+
+  from musiclm_jax.data import corpus as corpora
+
+  start, num_samples = middle_span(corpus, clip, seconds=seconds)
+  samples = corpus.read(clip, start=start, num_samples=num_samples)
+  return samples.astype(np.float32) / np.float32(corpora.FULL_SCALE)
+
+
+def middle_span(
+  corpus: AudioCorpus, clip: Any, *, seconds: int
+) -> tuple[int, int]:
+  """Where it starts and how long it is, in samples."""
+  length = int(corpus.index['num_samples'][clip])
+  num_samples = min(seconds * corpus.sample_rate_hz, length)
+  return (length - num_samples) // 2, num_samples

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from musiclm_jax.cli import flags
+from musiclm_jax.cli.evaluations import _clips
 
 if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
-  from musiclm_jax.audio.io import Recording
   from musiclm_jax.data.corpus import AudioCorpus
   from musiclm_jax.evaluation.prompts import Prompt
 
@@ -32,17 +31,16 @@ def add_arguments(parser: flags.Parser) -> None:
   add = parser.add_argument
   add('--generated', required=True, help='folder of audio, or a corpus')
   add('--prompts', metavar='FILE', help='what each file was asked to be')
-  add('--split', default='test', help='of a corpus')
-  add('--num_clips', type=int, default=60, help='of a corpus')
-  add('--seconds', type=int, default=15, help='of the middle of its pieces')
+  _clips.add_corpus_arguments(parser)
+  parser.set_defaults(num_clips=60, seconds=15)
   add('--output', required=True, help='folder to write to')
 
 
 def run(options: argparse.Namespace) -> None:
   import rich.progress
 
-  from musiclm_jax.audio import io
   from musiclm_jax.data import corpus as corpora
+  from musiclm_jax.evaluation import clips as clips_of
   from musiclm_jax.evaluation import prompts as prompt_sets
   from musiclm_jax.evaluation.adherence import evaluate, report
   from musiclm_jax.evaluation.embedders import musicnn
@@ -51,39 +49,41 @@ def run(options: argparse.Namespace) -> None:
   about = f'{folder}, mixed to one channel'
   if (folder / corpora.CORPUS_FILE).exists():
     corpus = corpora.AudioCorpus(folder)
-    numbers = choose(corpus, options=options)
-    prompts = [facts_of(corpus, n, seconds=options.seconds) for n in numbers]
-    recordings = middles(corpus, numbers, seconds=options.seconds)
-    about += (
-      f'; split {options.split}, the middle {options.seconds} s of pieces'
-    )
+    prompts = [
+      facts_of(corpus, number, seconds=options.seconds)
+      for _, number in _clips.choose(corpus, directory=folder, options=options)
+    ]
+    side = _clips.of_corpus(folder, options=options)
+    clips, about = side.clips, f'{side.source}, mixed to one channel'
   else:
     prompts = prompt_sets.of_folder(folder, prompt_file=options.prompts)
-    recordings = (io.read(folder / prompt.file) for prompt in prompts)
-  ears = evaluate.Ears(prompts, load_classifier=musicnn.load)
-  heard = [
-    ears.listen(recording.waveform, sample_rate_hz=recording.sample_rate_hz)
-    for recording in rich.progress.track(
-      recordings, total=len(prompts), description='Listening'
+    clips = (
+      clips_of.read_file(folder / prompt.file, name=prompt.file)
+      for prompt in prompts
     )
-  ]
-  found = evaluate.evaluate(prompts, heard)
+  ears = evaluate.Ears(prompts, load_classifier=musicnn.load)
+  heard, bad = {}, []
+  for number, clip in enumerate(
+    rich.progress.track(clips, total=len(prompts), description='Listening')
+  ):
+    if isinstance(clip, clips_of.BadClip):
+      bad.append(f'{clip.name}: {clip.reason}')
+      continue
+    rate_hz = clip.sample_rate_hz
+    heard[number] = ears.listen(clip.waveform, sample_rate_hz=rate_hz)
+  if bad:
+    told = '; '.join(bad).rstrip('.')
+    about += (
+      f'. **Warning:** {len(bad)} of {len(prompts)} files could not be read and'
+      f' are in no figure: {told}'
+    )
+  if not heard:
+    raise ValueError(f'No file of {folder} could be read; {bad[0]}')
+  found = evaluate.evaluate([prompts[n] for n in heard], heard.values())
   output = pathlib.Path(options.output)
   report.write(found, directory=output, about=f'{about}.')
   print(report.to_markdown(found, about=f'{about}.'))
   print(f'Written to {output}.')
-
-
-def choose(corpus: AudioCorpus, *, options: argparse.Namespace) -> list[int]:
-  """Clips spread evenly over the split."""
-  found = corpus.clips(options.split)
-  number = options.num_clips
-  if not 2 <= number <= len(found):
-    raise ValueError(
-      f'{number} clips are wanted, 2 or more; split {options.split!r} of'
-      f' {options.generated} has {len(found)}. Change --num_clips.'
-    )
-  return [int(found[n * len(found) // number]) for n in range(number)]
 
 
 def facts_of(corpus: AudioCorpus, clip: int, *, seconds: int) -> Prompt:
@@ -93,7 +93,7 @@ def facts_of(corpus: AudioCorpus, clip: int, *, seconds: int) -> Prompt:
 
   what = corpus.describe(clip)
   facts = dict(what.facts)
-  start, length = _middle(corpus, clip, seconds=seconds)
+  start, length = _clips.middle_span(corpus, clip, seconds=seconds)
   if facts.get('notes'):
     rate_hz = corpus.sample_rate_hz
     inside = Notes.of_facts(
@@ -101,28 +101,3 @@ def facts_of(corpus: AudioCorpus, clip: int, *, seconds: int) -> Prompt:
     )
     facts['notes'] = vars(inside)
   return Prompt(text=(*what.captions, '—')[0], facts=facts)
-
-
-def middles(
-  corpus: AudioCorpus, clips: list[int], *, seconds: int
-) -> Iterator[Recording]:
-  """The middle of each piece, in [-1, 1]; all of it if it is shorter."""
-  import numpy as np
-
-  from musiclm_jax.audio.io import Recording
-  from musiclm_jax.data.corpus import FULL_SCALE
-
-  for clip in clips:
-    start, num_samples = _middle(corpus, clip, seconds=seconds)
-    samples = corpus.read(clip, start=start, num_samples=num_samples)
-    yield Recording(
-      waveform=samples.astype(np.float32) / np.float32(FULL_SCALE),
-      sample_rate_hz=corpus.sample_rate_hz,
-    )
-
-
-def _middle(corpus: AudioCorpus, clip: int, *, seconds: int) -> tuple[int, int]:
-  """Where it starts and how long it is, in samples."""
-  length = int(corpus.index['num_samples'][clip])
-  num_samples = min(seconds * corpus.sample_rate_hz, length)
-  return (length - num_samples) // 2, num_samples

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from musiclm_jax.cli import flags
+from musiclm_jax.cli.evaluations import _clips
 
 if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
   import numpy as np
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
   clips, num_without = described_clips(corpus, kinds=kinds, options=options)
   windows, untrained_audio = [], []
   for clip, _ in rich.progress.track(clips, description='Embedding'):
-    waveform = middle(corpus, clip, seconds=options.seconds)
+    waveform = _clips.middle(corpus, clip, seconds=options.seconds)
     rate_hz = corpus.sample_rate_hz
     windows.append(space.embed_windows(waveform, sample_rate_hz=rate_hz))
     untrained_audio.append(
@@ -147,20 +148,6 @@ def described_clips(
       ' --num_clips or --split.'
     )
   return [found[n * len(found) // number] for n in range(number)], num_without
-
-
-def middle(corpus: AudioCorpus, clip: Any, *, seconds: int) -> np.ndarray:
-  """The middle of a piece, in [-1, 1]; all of it if it is shorter."""
-  import numpy as np
-
-  from musiclm_jax.data import corpus as corpora
-
-  length = int(corpus.index['num_samples'][clip])
-  num_samples = min(seconds * corpus.sample_rate_hz, length)
-  samples = corpus.read(
-    clip, start=(length - num_samples) // 2, num_samples=num_samples
-  )
-  return samples.astype(np.float32) / np.float32(corpora.FULL_SCALE)
 
 
 def through_codes(

@@ -45,6 +45,26 @@ def test_a_folder_of_another_system_is_heard(folder, capsys):
   assert np.isfinite(octave['gain']['mean'])
 
 
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_heard(folder):
+  cut = {'file': 'cut.wav', 'prompt': 'cut', 'facts': {'tempo_bpm': 99}}
+  file = folder / 'prompts.jsonl'
+  file.write_text(f'{json.dumps(cut)}\n{file.read_text()}')
+  (folder / 'cut.wav').write_bytes(b'RIFF')
+  output = folder / 'report'
+  evaluate.main(
+    ['adherence', f'--generated={folder}', f'--prompts={file}']
+    + [f'--output={output}']
+  )
+  fields = json.loads((output / 'adherence.json').read_text())
+  assert fields['num_clips'] == 2
+  octave = {figure['name']: figure for figure in fields['figures']}[
+    'tempo or its octave'
+  ]
+  assert octave['values'] == [1.0, 1.0]
+  assert '1 of 3 files could not be read' in fields['about']
+  assert 'cut.wav' in fields['about']
+
+
 def test_without_prompts_nothing_is_listened_to(folder):
   with pytest.raises(ValueError, match='no generate.json; say by --prompts'):
     evaluate.main(
