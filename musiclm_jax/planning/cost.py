@@ -155,8 +155,8 @@ def _occupied(array: Array, region: Region, split: Split) -> Peak:
 
 
 def _bytes(array: Array, split: Split, *, is_whole: bool) -> float:
-  """On one device; what does not grow with the batch is gathered or stored."""
+  """On one device; what is as large as a parameter is gathered or stored."""
   size = array.size.at(split)
-  if array.size.power or is_whole:
+  if is_whole or not array.size.is_stored:
     return size
   return array.size.amount * split.stored_share

@@ -6,7 +6,7 @@ divides is then a dimension of the batch, so every size is known for every
 number of rows, and what grows with the batch is told from what does not.
 
 XLA fuses: the result of an elementwise operation is taken to exist only if its
-inputs would take more memory. What is taken to exist is read and written once by
+inputs would take more memory, or a loop needs it. What is taken to exist is read and written once by
 each operation that needs it, and lives from the first to the last of them. Ours,
 and an estimate: the compiler's own figures are beside it in the documentation.
 
@@ -59,11 +59,13 @@ class Size:
     amount: For `PRIME_ROWS` rows.
     power: How often the number of rows is a factor of it.
     is_wide: Whether it has a dimension that the tensor axis splits.
+    is_stored: Whether it is as large as a parameter, and split like one.
   """
 
   amount: int
   power: int = 0
   is_wide: bool = False
+  is_stored: bool = False
 
   def at(self, split: Split) -> float:
     """What one device has of it."""
@@ -141,7 +143,10 @@ class Region:
 
 
 def trace(
-  function: Callable[..., Any], *args: Any, wide: Collection[int] = ()
+  function: Callable[..., Any],
+  *args: Any,
+  wide: Collection[int] = (),
+  stored: Collection[int] = (),
 ) -> Region:
   """The operations of `function(*args)`; nothing is computed.
 
@@ -149,13 +154,16 @@ def trace(
     function: A train step, say.
     *args: Abstract; batches have a multiple of `PRIME_ROWS` rows.
     wide: Sizes of dimensions that the tensor axis splits.
+    stored: How many numbers each parameter has.
   """
   closed = jax.make_jaxpr(function)(*args)
   jaxpr, used = partial_eval.dce_jaxpr(
     closed.jaxpr, [True] * len(closed.jaxpr.outvars)
   )
   del used
-  return _Tracer(frozenset(wide)).region(jaxpr, is_loop=False)
+  return _Tracer(frozenset(wide), frozenset(stored)).region(
+    jaxpr, is_loop=False
+  )
 
 
 Roots = dict[core.Var, tuple[Array, ...]]
@@ -164,8 +172,9 @@ Roots = dict[core.Var, tuple[Array, ...]]
 class _Tracer:
   """Turns equations into operations."""
 
-  def __init__(self, wide: frozenset[int]):
+  def __init__(self, wide: frozenset[int], stored: frozenset[int]):
     self._wide = wide
+    self._stored = stored
     self._count = 0
 
   def region(self, jaxpr: core.Jaxpr, *, is_loop: bool) -> Region:
@@ -192,6 +201,7 @@ class _Tracer:
       name = equation.primitive.name
       if name in _LOOPS:
         body = equation.params[_LOOPS[name]].jaxpr
+        operations += self._written(equation, roots)
         operations.append(self._loop(equation, body, roots))
       elif name == 'cond':
         branch = min(inner, key=products.flops_in)
@@ -224,6 +234,25 @@ class _Tracer:
     self._equations(jaxpr, inside, operations)
     for var, atom in zip(equation.outvars, jaxpr.outvars):
       roots[var] = self._roots(atom, inside)
+
+  def _written(self, equation: core.JaxprEqn, roots: Roots) -> list[Operation]:
+    """Writes what a loop is given and no operation has written.
+
+    What it carries starts where its results will stand, and is counted there.
+    """
+    operations, given = [], list(equation.invars)
+    num_carried = equation.params.get('num_carry', len(equation.outvars))
+    first = equation.params.get('num_consts', len(given) - num_carried)
+    del given[first : first + num_carried]
+    for atom in given:
+      if isinstance(atom, core.Literal):
+        continue
+      found, size = self._roots(atom, roots), self._size(atom.aval)
+      if found and [array.size for array in found] != [size]:
+        made = Array(number=self._next(), size=size)
+        operations.append(Operation(reads=found, makes=(made,)))
+        roots[atom] = (made,)
+    return operations
 
   def _loop(
     self, equation: core.JaxprEqn, jaxpr: core.Jaxpr, roots: Roots
@@ -337,14 +366,18 @@ class _Tracer:
     # Keys have a type of their own, and are small.
     width = getattr(aval.dtype, 'itemsize', 4)
     amount = math.prod(aval.shape) * width
-    return _size(amount, is_wide=self._is_wide(aval.shape))
+    return _size(
+      amount,
+      is_wide=self._is_wide(aval.shape),
+      is_stored=math.prod(aval.shape) in self._stored,
+    )
 
   def _is_wide(self, shape: tuple[int, ...]) -> bool:
     return any(side in self._wide for side in shape)
 
 
-def _size(amount: int, *, is_wide: bool) -> Size:
+def _size(amount: int, *, is_wide: bool, is_stored: bool = False) -> Size:
   power, rest = 0, amount
   while rest and rest % PRIME_ROWS == 0:
     power, rest = power + 1, rest // PRIME_ROWS
-  return Size(amount=amount, power=power, is_wide=is_wide)
+  return Size(amount=amount, power=power, is_wide=is_wide, is_stored=is_stored)

@@ -30,10 +30,9 @@ def page(plan: Plan) -> str:
   for field in dataclasses.fields(Memory):
     amount = getattr(plan.memory, field.name)
     lines.append(f'  {field.name:<19} {amount / _GIB:8.3f}')
-  verdict = 'fits' if plan.fits else 'DOES NOT FIT'
   lines += [
     f'  {"in all":<19} {plan.memory.total / _GIB:8.3f} of'
-    f' {plan.capacity / _GIB:.2f}: {verdict}',
+    f' {plan.capacity / _GIB:.2f}: {_verdict(plan)}',
     'sent by a device a step, GiB',
     *(
       f'  {axis:<19} {amount / _GIB:8.3f}'
@@ -58,7 +57,7 @@ def row(plan: Plan) -> tuple[str, ...]:
     f' {plan.choice.num_microbatches} microbatch'
     + ('es' if plan.choice.num_microbatches > 1 else ''),
     f'{plan.memory.total / _GIB:.2f} of {plan.capacity / _GIB:.2f} GiB',
-    'yes' if plan.fits else 'NO',
+    _verdict(plan),
     f'{plan.step_seconds:.3f} s',
     f'{plan.mfu:.0%}',
     f'{plan.days:.1f}',
@@ -90,6 +89,12 @@ def compared(plan: Plan, compiled: Mapping[str, int | float]) -> str:
 
 def _pair(name: str, theirs: int | float, ours: int | float) -> str:
   return f'  {name:<20} {theirs / _GIB:10.3f} {ours / _GIB:9.3f}'
+
+
+def _verdict(plan: Plan) -> str:
+  if not plan.fits:
+    return 'DOES NOT FIT'
+  return 'fits' if plan.is_safe else 'may not fit: compile it'
 
 
 def _mesh(plan: Plan) -> str:

@@ -80,7 +80,7 @@ def test_a_table_ends_with_an_error_that_names_what_does_not_fit():
   )
   assert done.returncode == 1
   small, large = done.stdout.splitlines()[2:]
-  assert '| NO |' in small and '| yes |' in large
+  assert '| DOES NOT FIT |' in small and '| fits |' in large
   assert 'The run does not fit v5e:1x1; ' in done.stderr
 
 
@@ -89,15 +89,28 @@ def test_a_search_ranks_what_fits():
   done = musiclm_plan('--topology=v5e:2x2', '--search', '--json')
   assert done.returncode == 0, done.stderr
   plans = json.loads(done.stdout)
-  seconds = [plan['step_seconds'] for plan in plans]
-  assert seconds == sorted(seconds) and len(seconds) > 10
+  assert len(plans) > 10
+  # What the configuration says, planned alone, stands behind all faster ones.
+  alone = musiclm_plan('--topology=v5e:2x2', '--json')
+  assert alone.returncode == 0, alone.stderr
+  plan = json.loads(alone.stdout)['plan']
+  faster = [other['step_seconds'] < plan['step_seconds'] for other in plans]
+  assert faster == sorted(faster, reverse=True)
+  assert plan in plans[sum(faster) :]
+  assert 0 < sum(faster) < len(plans) - 1
 
 
 @pytest.mark.slow
 def test_the_step_compiles_for_chips_that_are_not_here():
-  pytest.importorskip('libtpu')
+  pytest.importorskip(
+    'libtpu', reason="compiling for TPUs needs the extra 'tpu'"
+  )
   done = musiclm_plan(
-    '--topology=v5e:2x2', '--compile', '--effort=-1', '--json'
+    '--topology=v5e:4x4',
+    '--gin.BATCH_SIZE=1024',
+    '--compile',
+    '--effort=-1',
+    '--json',
   )
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout)
@@ -107,5 +120,5 @@ def test_the_step_compiles_for_chips_that_are_not_here():
   )
   # What is kept between steps is exact, up to the padding of small arrays.
   assert theirs['argument_bytes'] == pytest.approx(at_rest, rel=0.05)
-  ratio = found['plan']['memory_total'] / theirs['peak_bytes']
-  assert 0.5 < ratio < 2
+  # Short rows, of which most memory is activations: a tenth low, 0.92 here.
+  assert 0.85 < found['plan']['memory_total'] / theirs['peak_bytes'] < 1

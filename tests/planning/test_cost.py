@@ -75,6 +75,18 @@ def test_one_pass_reads_and_writes_what_is_between_products_once():
 
 
 def test_what_is_as_large_as_a_parameter_is_stored_in_parts():
-  region = trace(lambda w: w @ w @ w, whole(6, 6))
+  region = trace(lambda w: w @ w @ w, whole(6, 6), stored=(36,))
   split = Split(num_rows=1, stored_share=0.25)
   assert cost.peak(region, split) == cost.Peak(others=6 * 6 * 4 * 0.25)
+  # A table of positions, say, is on every device.
+  other = trace(lambda w: w @ w @ w, whole(6, 6), stored=(35,))
+  assert cost.peak(other, split) == cost.Peak(others=6.0 * 6 * 4)
+
+
+def test_what_a_loop_is_given_exists_though_it_is_elementwise():
+  def loop(x, bias):
+    spread = jnp.broadcast_to(bias, (31, 5))
+    return jax.lax.scan(lambda x, _: (x @ spread.T @ spread, None), x, None, 3)
+
+  region = trace(loop, rows(5), whole(1, 5))
+  assert cost.peak(region, Split(num_rows=1)).others == 31 * 5 * 4

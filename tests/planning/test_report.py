@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import pytest
 
 from musiclm_jax.planning import plan as planning
@@ -43,10 +45,22 @@ def test_a_page_says_what_does_not_fit(plan):
   assert '86,400 steps           0.50 days, 96 chip-hours' in text
 
 
+@pytest.mark.parametrize(
+  ('capacity', 'verdict'),
+  [(12, 'DOES NOT FIT'), (21, 'may not fit: compile it'), (22, 'fits')],
+)
+def test_what_fills_over_half_of_a_chip_may_not_fit(plan, capacity, verdict):
+  plan = dataclasses.replace(plan, capacity=capacity * float(GIB))
+  assert report.page(plan).count(f': {verdict}\n') == 1
+  assert f'| {verdict} |' in report.table([report.row(plan)])
+
+
 def test_a_row_stands_under_the_columns(plan):
   lines = report.table([report.row(plan)]).splitlines()
   assert len({line.count('|') for line in lines}) == 1
-  assert '11.00 of 12.00 GiB | NO | 0.500 s | 12% | 0.5 | 96' in lines[2]
+  assert (
+    '11.00 of 12.00 GiB | DOES NOT FIT | 0.500 s | 12% | 0.5 | 96' in lines[2]
+  )
 
 
 def test_the_compilers_memory_stands_beside_ours(plan):
