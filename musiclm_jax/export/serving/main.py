@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dtype=options.dtype and getattr(torch, options.dtype),
   )
   model.mulan.token_ids('')  # What it lacks is said now, not to each request.
+  model.codec.fold_weight_norm()
   uvicorn.run(
     app.make_app(model, settings=settings),
     host=options.host,

@@ -33,7 +33,7 @@ from .metrics import Metrics
 from .settings import Settings
 
 
-@runtime_checkable
+@runtime_checkable  # For the type checks of our tests.
 class Model(Protocol):
   """What makes the music; the exported `MusicLM` is one."""
 
@@ -281,7 +281,8 @@ class Scheduler:
     for ticket in batch:
       num_rows = len(ticket.order.seeds)
       if ticket.is_wanted:
-        part = waveform[row : row + num_rows]
+        # A view would keep the rows of all in memory.
+        part = waveform[row : row + num_rows].clone()
         ticket.parts.put_nowait(part)
         self._metrics.audio_seconds += part.numel() / self._model.sample_rate_hz
       row += num_rows

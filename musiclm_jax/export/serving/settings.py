@@ -20,7 +20,8 @@ class Settings:
       piece is computed by the same program whatever its mates are.
     batch_wait_seconds: How long an idle server waits for mates.
     max_waiting: Requests in the queue; further ones are refused.
-    timeout_seconds: From a request's arrival to the last byte of its answer.
+    timeout_seconds: From a request's arrival until it is made, and a stream
+      sent; an answer that has begun has 30 s to be sent in any case.
     stop_seconds: For requests to be served after the server is told to stop;
       then the rest is refused. Less than the 30 s after which Kubernetes kills.
     max_prompt_characters: Of a prompt.
@@ -32,7 +33,7 @@ class Settings:
   tile: int = _setting(4, 'rows of every batch; a smaller one is filled up')
   batch_wait_seconds: float = _setting(0.005, 'to wait for mates of a batch')
   max_waiting: int = _setting(16, 'requests in the queue')
-  timeout_seconds: float = _setting(300.0, 'from arrival to the last byte')
+  timeout_seconds: float = _setting(300.0, 'from arrival until it is made')
   stop_seconds: int = _setting(25, 'to serve on when told to stop')
   max_prompt_characters: int = _setting(500, 'of a prompt')
   max_seconds: float = _setting(30.0, 'of a piece')

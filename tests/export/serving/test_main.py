@@ -27,6 +27,12 @@ def test_the_gpu_is_used_if_there_is_one(monkeypatch, modules, has_gpu, device):
   assert [load.kwargs['device'] for load in loads] == [device, 'cuda:1']
 
 
+def test_norms_of_the_codec_are_folded_before_it_serves(modules):
+  main.main([])
+  model = modules.MusicLM.from_pretrained.return_value
+  model.codec.fold_weight_norm.assert_called_once_with()
+
+
 def test_how_long_it_serves_on_when_it_is_told_to_stop(modules):
   main.main(['--stop_seconds', '7', '--timeout_seconds', '90'])
   assert modules.run.call_args.kwargs['timeout_graceful_shutdown'] == 7

@@ -60,6 +60,15 @@ def test_those_that_come_together_are_one_batch_and_each_hears_its_own():
   )
 
 
+def test_a_part_keeps_no_rows_of_others_in_memory():
+  async def serve():
+    async with running(toys.FakeMusic()) as scheduler:
+      return await scheduler.submit(order(seeds=(5, 6))).next_part()
+
+  part = asyncio.run(serve())
+  assert part.untyped_storage().nbytes() == part.nbytes
+
+
 def test_a_batch_that_is_not_full_is_filled_up():
   model = toys.FakeMusic()
 
