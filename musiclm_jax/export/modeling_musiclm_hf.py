@@ -28,6 +28,13 @@ _HUB_OPTIONS = (
   'revision',
   'token',
 )
+# What AutoModel hands on unasked.
+_FROM_AUTO_MODEL = (
+  '_commit_hash',
+  '_from_auto',
+  'adapter_kwargs',
+  'trust_remote_code',
+)
 
 
 class MusicLMConfig(transformers.PretrainedConfig):
@@ -56,7 +63,8 @@ class MusicLMModel(transformers.PreTrainedModel):
     pretrained_model_name_or_path: str | os.PathLike[str],
     *,
     config: MusicLMConfig | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
+    torch_dtype: torch.dtype | str | None = None,
     device_map: torch.device | str | None = None,
     **options: Any,
   ) -> MusicLMModel:
@@ -65,10 +73,20 @@ class MusicLMModel(transformers.PreTrainedModel):
     Args:
       pretrained_model_name_or_path: Either.
       config: Read from there if left out.
-      dtype: Of the stages; as they were exported if left out.
+      dtype: Of the stages, or its name; float32 if left out or 'auto'.
+      torch_dtype: Its older name.
       device_map: One device for all of it; the CPU if left out.
       **options: Where on the hub, and in which cache.
+
+    Raises:
+      TypeError: An option is not known.
     """
+    unknown = options.keys() - {*_HUB_OPTIONS, *_FROM_AUTO_MODEL}
+    if unknown:
+      raise TypeError(
+        f'A MusicLM takes no {", ".join(sorted(unknown))}; it takes dtype,'
+        f' device_map, {", ".join(_HUB_OPTIONS)}.'
+      )
     hub = {k: options[k] for k in _HUB_OPTIONS if k in options}
     folder = pathlib.Path(pretrained_model_name_or_path)
     if not folder.is_dir():
@@ -80,7 +98,7 @@ class MusicLMModel(transformers.PreTrainedModel):
     if config is None:
       config = MusicLMConfig.from_pretrained(folder)
     music_lm = _package(folder).MusicLM.from_pretrained(
-      folder, device=device_map, dtype=dtype
+      folder, device=device_map, dtype=_dtype(dtype or torch_dtype)
     )
     return cls(config, music_lm).eval()
 
@@ -103,6 +121,13 @@ class MusicLMModel(transformers.PreTrainedModel):
       'Save the `state_dict()` of a part of `music_lm` (codec, semantic, mulan,'
       ' stages) as the model.safetensors of its folder instead.'
     )
+
+
+def _dtype(given: torch.dtype | str | None) -> torch.dtype | None:
+  """By the names that transformers take."""
+  if given is None or given == 'auto':
+    return None
+  return getattr(torch, given) if isinstance(given, str) else given
 
 
 def _package(folder: pathlib.Path) -> Any:
