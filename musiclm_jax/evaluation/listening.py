@@ -27,6 +27,7 @@ import soundfile
 
 from musiclm_jax.audio import io as audio_io
 from musiclm_jax.audio import loudness
+from musiclm_jax.checkpoints import text_file
 from musiclm_jax.evaluation import clips as clips_of
 from musiclm_jax.evaluation import listening_page, prompts
 
@@ -124,8 +125,9 @@ def write(
   path = pathlib.Path(path)
   key_path = path.with_suffix('.key.json')
   path.parent.mkdir(parents=True, exist_ok=True)
-  _replace(key_path, json.dumps(key, indent=2, ensure_ascii=False) + '\n')
-  _replace(path, listening_page.render(page=key['page'], pairs=shown))
+  text = json.dumps(key, indent=2, ensure_ascii=False)
+  text_file.write(key_path, f'{text}\n')
+  text_file.write(path, listening_page.render(page=key['page'], pairs=shown))
   return key_path
 
 
@@ -186,9 +188,3 @@ def _data_url(waveform: np.ndarray, *, sample_rate_hz: int) -> str:
   file = io.BytesIO()
   soundfile.write(file, np.clip(waveform, -1, 1), sample_rate_hz, format='FLAC')
   return 'data:audio/flac;base64,' + base64.b64encode(file.getvalue()).decode()
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-  staging = path.with_name(f'.{path.name}.{os.getpid()}')
-  staging.write_text(text, encoding='utf-8')
-  os.replace(staging, path)

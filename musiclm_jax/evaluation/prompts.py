@@ -15,6 +15,8 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from musiclm_jax.checkpoints import text_file
+
 GENERATED_JSON = 'generate.json'
 
 _Path = str | os.PathLike[str]
@@ -64,16 +66,10 @@ def read(path: _Path) -> list[Prompt]:
 
 def write(path: _Path, prompts: Iterable[Prompt]) -> None:
   """Writes a prompt file, whole or not at all."""
-  path = pathlib.Path(path).expanduser()
-  staging = path.with_name(f'.{path.name}.{os.getpid()}')
-  staging.write_text(
-    ''.join(
-      json.dumps(_fields(prompt), ensure_ascii=False) + '\n'
-      for prompt in prompts
-    ),
-    encoding='utf-8',
+  lines = (json.dumps(_fields(one), ensure_ascii=False) for one in prompts)
+  text_file.write(
+    pathlib.Path(path).expanduser(), ''.join(f'{line}\n' for line in lines)
   )
-  os.replace(staging, path)
 
 
 def of_folder(

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from musiclm_jax.checkpoints import text_file
 from musiclm_jax.evaluation.bootstrap import Estimate
 from musiclm_jax.evaluation.codebook_usage import CodebookFigures
 
@@ -25,10 +26,10 @@ def write(
     text: The page.
   """
   directory.mkdir(parents=True, exist_ok=True)
-  (directory / f'{name}.json').write_text(
-    json.dumps(_finite(fields), allow_nan=False)
+  text_file.write(
+    directory / f'{name}.json', json.dumps(_finite(fields), allow_nan=False)
   )
-  (directory / f'{name}.md').write_text(text)
+  text_file.write(directory / f'{name}.md', text)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

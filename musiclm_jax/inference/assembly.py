@@ -20,7 +20,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from musiclm_jax.checkpoints import bundle, config_json
+from musiclm_jax.checkpoints import bundle, config_json, text_file
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.streams import TokenStream, require_same_stream
@@ -138,9 +138,9 @@ def write(
     'stages': {name: relative(assembly.stages[name]) for name in STAGES},
   }
   directory.mkdir(parents=True, exist_ok=True)
-  staging = directory / f'.{MUSIC_LM_JSON}.{os.getpid()}'
-  staging.write_text(json.dumps(fields, indent=2) + '\n')
-  os.replace(staging, directory / MUSIC_LM_JSON)
+  text_file.write(
+    directory / MUSIC_LM_JSON, json.dumps(fields, indent=2) + '\n'
+  )
   return assembly
 
 

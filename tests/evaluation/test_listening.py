@@ -116,9 +116,12 @@ def test_clips_go_by_prompt_or_by_name(folders, tmp_path):
   assert [(p.prompt, p.second.name) for p in pairs] == [
     (TEXTS[n], f'{n}.wav') for n in (2, 3, 4)
   ]
-  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'new').mkdir()
+  with pytest.raises(ValueError, match='holds no audio'):
+    listening.pair_up(other, tmp_path / 'new')
+  (other / '4.wav').rename(tmp_path / 'new' / 'z.wav')
   with pytest.raises(ValueError, match='no clip in common'):
-    listening.pair_up(other, tmp_path / 'empty')
+    listening.pair_up(other, tmp_path / 'new')
 
 
 def test_the_key_tells_which_clip_is_whose_and_the_page_does_not(page):

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text files that are whole or absent, whoever reads them meanwhile."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+
+def write(path: str | os.PathLike[str], text: str) -> None:
+  """Writes UTF-8 under a hidden name beside it, and renames that."""
+  path = pathlib.Path(path)
+  staging = path.with_name(f'.{path.name}.{os.getpid()}')
+  try:
+    staging.write_text(text, encoding='utf-8')
+    os.replace(staging, path)
+  finally:
+    staging.unlink(missing_ok=True)
