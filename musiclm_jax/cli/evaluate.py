@@ -45,7 +45,8 @@ def keep_origin(options: argparse.Namespace, *, argv: Sequence[str]) -> None:
   origin = results.Origin(
     kind=options.kind,
     command=shlex.join(['musiclm', 'evaluate', *argv]),
-    seed=getattr(options, 'seed', None),
+    # Without the option: that of every draw whose seed is left out.
+    seed=getattr(options, 'seed', 0),
     fingerprints=results.fingerprints_of(
       [folder for folder in folders if isinstance(folder, str)]
     ),

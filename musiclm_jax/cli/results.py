@@ -10,7 +10,6 @@ others are in a table of their own.
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -26,14 +25,14 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--output', required=True, help='page to write')
   options = parser.parse_args(argv)
 
+  from musiclm_jax.checkpoints import text_file
   from musiclm_jax.evaluation import results
 
   text = results.page(options.reports)
   path = pathlib.Path(options.output)
-  staging = path.with_name(f'.{path.name}.{os.getpid()}')
-  staging.write_text(text, encoding='utf-8')
-  os.replace(staging, path)
-  print(f'{path}: {text.count(chr(10) + "## ") - 1} reports.')
+  text_file.write(path, text)
+  count = sum(len(results.origins_of(folder)) for folder in options.reports)
+  print(f'{path}: {count} reports.')
 
 
 if __name__ == '__main__':

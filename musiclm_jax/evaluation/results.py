@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from musiclm_jax.checkpoints import bundle
+from musiclm_jax.checkpoints import bundle, text_file
 from musiclm_jax.evaluation import prompts, report
 from musiclm_jax.inference import assembly
 
@@ -29,7 +29,7 @@ _PUBLISHED = (
   ('Riffusion, in MusicLM', '13.4', '0.76', '1.19', '0.34', '', '158'),
   ('Mubert, in MusicLM', '9.6', '0.45', '1.58', '0.32', '', '97'),
   ('MusicCaps itself, in MusicLM', '', '', '', '', '', '472'),
-  ('Noise2Music, waveform', '2.134', '', '', '0.478', '', ''),
+  ('Noise2Music, waveform', '2.134', '0.405', '', '0.478', '', ''),
   ('MusicGen small, released', '4.88', '', '1.42', '', '0.27', ''),
   ('MusicGen medium, released', '5.14', '', '1.38', '', '0.28', ''),
   ('MusicGen large, released', '5.48', '', '1.37', '', '0.28', ''),
@@ -59,20 +59,20 @@ class Origin:
   Attributes:
     kind: Of evaluation; the report's name too.
     command: That was run.
-    seed: Of its draws; None if it draws nothing.
+    seed: Of its draws, those of the intervals included.
     fingerprints: Of the bundles it read, by folder.
   """
 
   kind: str
   command: str
-  seed: int | None
+  seed: int
   fingerprints: Mapping[str, str]
 
 
 def write_origin(directory: str | os.PathLike[str], origin: Origin) -> None:
   """Writes it beside the report."""
   path = pathlib.Path(directory) / f'{origin.kind}{_SUFFIX}'
-  path.write_text(json.dumps(dataclasses.asdict(origin), indent=2) + '\n')
+  text_file.write(path, json.dumps(dataclasses.asdict(origin), indent=2) + '\n')
 
 
 def fingerprints_of(folders: Sequence[str]) -> dict[str, str]:
@@ -108,17 +108,22 @@ def page(directories: Sequence[str | os.PathLike[str]]) -> str:
     ' do not, is in [evaluation](evaluation.md).',
   ]
   for directory in map(pathlib.Path, directories):
-    paths = sorted(directory.glob(f'*{_SUFFIX}'))
-    if not paths:
-      raise ValueError(
-        f'{directory} has no *{_SUFFIX}; run `musiclm evaluate` with it as'
-        ' --output.'
-      )
-    for path in paths:
+    for path in origins_of(directory):
       parts += _section(json.loads(path.read_text()), directory=directory)
   rows = [_COLUMNS, *_PUBLISHED]
   parts += ['## Published by others', _NOTE, report.table(rows)]
   return '\n\n'.join(parts) + '\n'
+
+
+def origins_of(directory: str | os.PathLike[str]) -> list[pathlib.Path]:
+  """One for each report of a folder, by name."""
+  paths = sorted(pathlib.Path(directory).glob(f'*{_SUFFIX}'))
+  if not paths:
+    raise ValueError(
+      f'{directory} has no *{_SUFFIX}; run `musiclm evaluate` with it as'
+      ' --output.'
+    )
+  return paths
 
 
 def _section(
@@ -126,15 +131,16 @@ def _section(
 ) -> list[str]:
   """Heading, origin and tables of one report."""
   kind = origin['kind']
-  seed = '' if origin['seed'] is None else f' Seed {origin["seed"]}.'
   bundles = [
     f'- {folder}: `{fingerprint[:16]}`'
     for folder, fingerprint in origin['fingerprints'].items()
   ]
   return [
-    f'## {kind.capitalize()}',
+    f'## {kind.capitalize()}, {directory}',
     f'```\n{origin["command"]}\n```',
-    f'{seed} Bundles:'.strip() if bundles else f'No bundle was read.{seed}',
+    f'Seed {origin["seed"]}. Bundles:'
+    if bundles
+    else f'No bundle was read. Seed {origin["seed"]}.',
     *(['\n'.join(bundles)] if bundles else []),
     (directory / f'{kind}.md').read_text().rstrip('\n'),
   ]

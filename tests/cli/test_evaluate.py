@@ -48,6 +48,18 @@ def test_a_kind_gets_its_own_options_and_its_origin_is_kept(
   }
 
 
+def test_without_the_option_the_seed_is_that_of_all_intervals(
+  monkeypatch, tmp_path
+):
+  probe = types.ModuleType('probe', 'A probe.')
+  probe.add_arguments = lambda parser: parser.add_argument('--output')
+  probe.run = lambda options: None
+  monkeypatch.setattr(evaluate, 'kinds', lambda: {'probe': probe})
+  evaluate.main(['probe', f'--output={tmp_path}'])
+  origin = json.loads((tmp_path / 'probe.origin.json').read_text())
+  assert origin['seed'] == 0
+
+
 def test_an_unknown_kind_is_a_wrong_command():
   with pytest.raises(flags.UsageError, match="'code'"):
     evaluate.main(['code'])

@@ -10,7 +10,7 @@ from tests.evaluation import toy_codec
 from tests.inference import toys
 
 
-def keep(directory, kind, *, seed=None, fingerprints=None):
+def keep(directory, kind, *, seed=0, fingerprints=None):
   directory.mkdir(exist_ok=True)
   (directory / f'{kind}.md').write_text(f'Tables of {kind}.\n')
   origin = results.Origin(
@@ -29,13 +29,16 @@ def test_reports_stand_under_command_seed_and_fingerprint(tmp_path):
   text = results.page([tmp_path / 'b', tmp_path / 'a'])
   headings = [line for line in text.splitlines() if line.startswith('## ')]
   assert headings == [
-    '## Stages', '## Codec', '## Music', '## Published by others'
-  ]  # fmt: skip
+    f'## Stages, {tmp_path / "b"}',
+    f'## Codec, {tmp_path / "a"}',
+    f'## Music, {tmp_path / "a"}',
+    '## Published by others',
+  ]
   stages, codec, music = text.split('\n## ')[1:4]
   assert 'musiclm evaluate stages --model x' in stages
   assert f'- runs/x: `{"ab" * 8}`' in stages and 'Tables of stages.' in stages
   assert 'No bundle was read. Seed 7.' in codec
-  assert 'Seed' not in music
+  assert 'Seed 0.' in music
   assert '| MusicLM | 4.0 | 0.44 | 1.01 | 0.51 |  | 312 |' in text
 
 
