@@ -17,6 +17,7 @@ clip if neither is given.
 from __future__ import annotations
 
 import argparse
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -89,22 +90,23 @@ def _clips(options: argparse.Namespace) -> Clips:
   return clips.Clips(
     waveforms=tuple(recording.waveform for recording in recordings),
     rates_hz=tuple(recording.sample_rate_hz for recording in recordings),
-    about=', '.join(options.clips),
+    about=', '.join(pathlib.Path(path).name for path in options.clips),
   )
 
 
 def _of_corpus(directory: str) -> Clips:
-  """Clips spread evenly over the test split."""
+  """Clips spread evenly over the test split, told without local paths."""
   from musiclm_jax.data.corpus import AudioCorpus
   from musiclm_jax.export.clips import Clips
 
   corpus = AudioCorpus(directory)
+  name = pathlib.Path(directory).resolve().name
   held_out = corpus.clips('test')
   chosen = held_out[:: -(-len(held_out) // _NUM_CLIPS)]
   return Clips(
     waveforms=tuple(corpus.waveform(clip) for clip in chosen),
     rates_hz=(corpus.sample_rate_hz,) * len(chosen),
-    about=f'{len(chosen)} clips of {directory}, split test: '
+    about=f'{len(chosen)} clips of {name}, split test: '
     + ', '.join(corpus.describe(clip).id for clip in chosen),
   )
 

@@ -12,10 +12,14 @@ import collections
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 
 from musiclm_jax.checkpoints.bundle import Bundle
 from musiclm_jax.export.parity import Sheet
+
+# Of an absolute path all but its name; not of an address or a fraction.
+_LOCAL = re.compile(r"(?<![\w:/.<])~?/(?:[^\s/`'\"|,;()<>]+/)+")
 
 # As hubs call a licence that is not stated.
 UNKNOWN_LICENSE = 'unknown'
@@ -107,7 +111,8 @@ def card(
   """
   model = pathlib.Path(model)
   return _CARD.format(
-    license=license,
+    # Quoted, as YAML too: it may hold what YAML reads as its own.
+    license=json.dumps(license, ensure_ascii=False),
     weights_license=_ASK_LICENSE if license == UNKNOWN_LICENSE else license,
     sizes=_sizes(bundles),
     data=_data(model),
@@ -158,7 +163,8 @@ def _data(model: pathlib.Path) -> str:
     for split, counts in corpus['splits'].items()
   }
   return (
-    f'The corpus `{corpus["source"]}` (`{corpus["source_config"]}`): '
+    f'The corpus `{_LOCAL.sub("", corpus["source"])}`'
+    f' (`{_LOCAL.sub("", corpus["source_config"])}`): '
     + ', '.join(
       f'{counts["clips"]} clips, {hours[split]:.2f} h of {split}'
       for split, counts in corpus['splits'].items()
@@ -196,6 +202,7 @@ def _evaluation(model: pathlib.Path) -> str:
   for path in sorted((model / 'evaluation').glob('*/*.md')):
     report = path.read_text(encoding='utf-8')
     report = report.replace(f'{model}/', '').replace(f'{model.resolve()}/', '')
+    report = _LOCAL.sub('', report)
     # Headings of the report go below those of the card.
     lines = [
       f'##{line}' if line.startswith('#') else line

@@ -67,11 +67,13 @@ class Sheet:
   Attributes:
     clips: What was compared on, in words.
     fingerprints: Of the components, by their place.
+    backend: What JAX computes on.
     checks: In order.
   """
 
   clips: str
   fingerprints: dict[str, str]
+  backend: str = dataclasses.field(default_factory=jax.default_backend)
   checks: list[Check] = dataclasses.field(default_factory=list)
 
   def values(
@@ -191,6 +193,7 @@ class Sheet:
     """Writes parity.json and PARITY.md."""
     fields = {
       'clips': self.clips,
+      'backend': self.backend,
       'fingerprints': self.fingerprints,
       'checks': [dataclasses.asdict(check) for check in self.checks],
     }

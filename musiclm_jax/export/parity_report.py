@@ -10,8 +10,8 @@ if TYPE_CHECKING:  # The sheet writes itself through here.
 
 _HEAD = """# Parity
 
-PyTorch beside the JAX model that it was exported from, both in float32, JAX at
-the highest matrix product precision. Compared on {clips}; over noise 60 dB
+PyTorch on the CPU beside the JAX model that it was exported from on {backend},
+both in float32, JAX at the highest matrix product precision. Compared on {clips}; over noise 60 dB
 below full scale, so that no band of a log-mel is the rounding of an FFT.
 
 The relative error is the largest error over the largest value. Where codes
@@ -34,6 +34,7 @@ def markdown(sheet: Sheet) -> str:
   parts = [
     _HEAD.format(
       clips=sheet.clips,
+      backend=sheet.backend.upper(),
       passed=sum(check.passed for check in bounded),
       bounded=len(bounded),
       reported=len(sheet.checks) - len(bounded),

@@ -2,6 +2,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.export import model_card, parity
@@ -37,7 +38,7 @@ def card(model, **options):
 
 def test_figures_are_those_of_the_weights_and_the_sheet(tmp_path):
   text = card(tmp_path, license='cc-by-4.0')
-  assert text.startswith('---\nlicense: cc-by-4.0\n')
+  assert text.startswith('---\nlicense: "cc-by-4.0"\n')
   assert (
     '| codec | 0.01 M | acoustic: 3 level(s) of 17 codes, 50 Hz |'
     ' `0123456789ab` |'
@@ -49,7 +50,7 @@ def test_figures_are_those_of_the_weights_and_the_sheet(tmp_path):
 
 def test_what_nobody_wrote_down_is_asked_for(tmp_path):
   text = card(tmp_path)
-  assert text.startswith('---\nlicense: unknown\n')
+  assert text.startswith('---\nlicense: "unknown"\n')
   assert '--license' in text
   assert 'no corpus lay beside the model' in text
   assert 'No report lay' in text
@@ -61,7 +62,7 @@ def test_the_corpus_and_the_reports_beside_the_model_are_told(tmp_path):
     json.dumps(
       {
         'source': 'tunebook',
-        'source_config': 'Tunebook(seed=0)',
+        'source_config': "Tunebook(seed=0, path='/home/me/tunes')",
         'sample_rate_hz': 100,
         'splits': {'train': {'clips': 5, 'samples': 720_000}},
       }
@@ -70,8 +71,22 @@ def test_the_corpus_and_the_reports_beside_the_model_are_told(tmp_path):
   (tmp_path / 'evaluation' / 'codec').mkdir(parents=True)
   (tmp_path / 'evaluation' / 'codec' / 'codec.md').write_text(
     f'# Report\n{tmp_path}/codec on a corpus\n'
+    '`/home/me/runs/tunes`, see https://a.org/b/c; 1/2/3 <b></b></b>\n'
   )
   text = card(tmp_path)
-  assert '`tunebook` (`Tunebook(seed=0)`): 5 clips, 2.00 h of train.' in text
+  assert (
+    "`tunebook` (`Tunebook(seed=0, path='tunes')`): 5 clips, 2.00 h of train."
+    in text
+  )
   assert '### codec\n\n### Report\ncodec on a corpus' in text
-  assert str(tmp_path) not in text
+  assert '`tunes`, see https://a.org/b/c; 1/2/3 <b></b></b>\n' in text
+  assert str(tmp_path) not in text and '/home' not in text
+
+
+@pytest.mark.parametrize('license', ['a: b', 'GPL # 3', '"x"\n---', 'é: {b}'])
+def test_a_licence_of_any_words_is_one_string_of_the_front_matter(
+  tmp_path, license
+):
+  line = card(tmp_path, license=license).split('\n')[1]
+  # JSON is YAML.
+  assert json.loads(line.removeprefix('license: ')) == license

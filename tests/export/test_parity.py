@@ -91,3 +91,4 @@ def test_the_sheet_is_written_as_figures_and_as_a_page(tmp_path):
   assert '| `codes` (ok) | 3 |  |  | 100 % |' in page
   assert '1 of 2 bounds hold' in page
   assert 'Fingerprint `abc`' in page
+  assert fields['backend'] == 'cpu' and 'exported from on CPU' in page
