@@ -32,6 +32,9 @@ import torch
 from .metrics import Metrics
 from .settings import Settings
 
+# Of the timeout, what is planned with: when a batch ends is a guess.
+_PLANNED = 0.8
+
 
 @runtime_checkable  # For the type checks of our tests.
 class Model(Protocol):
@@ -172,7 +175,7 @@ class Scheduler:
     is_late = (
       bool(waiting or self._running)
       and self._seconds_to_make([*waiting, order])
-      > self._settings.timeout_seconds
+      > _PLANNED * self._settings.timeout_seconds
     )
     if is_late or self.num_waiting >= self._settings.max_waiting:
       raise QueueFull(max(1, math.ceil(self._seconds_to_make(waiting))))

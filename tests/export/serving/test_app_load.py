@@ -154,17 +154,15 @@ def test_overload_is_refused_at_once_and_the_accepted_are_made_in_time():
     f' median {np.median([took for _, took in refused]):.3f}'
   )
   print(figures)
-  # Hardly anybody is taken in and then left without an answer, and those only
-  # since the pace is a guess.
-  assert sum(statuses[status] for status in (200, 503, 504)) == 160, figures
-  assert statuses[504] <= 8, figures
+  # Nobody is taken in and then left without an answer.
+  assert set(statuses) == {200, 503} and sum(statuses.values()) == 160, figures
   assert all(int(answer.headers['retry-after']) >= 1 for answer, _ in refused)
   wanted = sum(
     body['seconds']
     for body, (answer, _) in zip(bodies, answers)
     if answer.status_code == 200
   )
-  assert made == pytest.approx(wanted, abs=0.01 + 0.75 * statuses[504])
+  assert made == pytest.approx(wanted)
   assert np.median([took for _, took in refused]) < 0.5, figures
   # It was busy all the time: 4 s of arrivals, and the queue.
   assert statuses[200] >= 32, figures
