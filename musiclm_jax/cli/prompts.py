@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--num', type=int, help='how many; all if left out')
   parser.add_argument('--output', required=True, help='file to write')
   options = parser.parse_args(argv)
+  if options.balanced and not options.musiccaps:
+    raise flags.UsageError('--balanced is of --musiccaps; give both.')
 
   from musiclm_jax.evaluation import prompts
 

@@ -83,13 +83,14 @@ def measure(
   paired = [divergence(theirs[b], ours[a]) for a, b in pairs]
   mean = ours.mean(axis=0)
   apart = np.argsort(-np.abs(goal - mean))[:num_shown]
+  sets = bootstrap.estimate(
+    lambda rows: divergence(goal, ours[rows].mean(axis=0)),
+    groups=range(len(ours)),
+    recentred=True,  # A mean of fewer clips is further from any goal.
+  )
   return KldFigures(
     paired=bootstrap.estimate_mean(paired) if paired else None,
-    sets=bootstrap.estimate(
-      lambda rows: divergence(goal, ours[rows].mean(axis=0)),
-      groups=range(len(ours)),
-      recentred=True,  # A mean of fewer clips is further from any goal.
-    ),
+    sets=dataclasses.replace(sets, low=max(sets.low, 0.0)),
     most_apart={
       classes[n]: (float(goal[n]), float(mean[n])) for n in apart.tolist()
     },

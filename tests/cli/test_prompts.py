@@ -63,6 +63,11 @@ def test_captions_of_musiccaps(tmp_path):
   assert balanced.text == 'Missing on YouTube.'
 
 
+def test_the_balanced_subset_is_of_musiccaps_alone(tmp_path):
+  with pytest.raises(flags.UsageError, match='--balanced is of --musiccaps'):
+    write(tmp_path, '--balanced')
+
+
 def test_captions_of_a_corpus_are_one_a_tune_with_their_facts(tmp_path):
   toys.write(tmp_path / 'corpus', toys.Sines(num_clips=11))
   found = write(tmp_path, '--corpus', tmp_path / 'corpus', '--split=train')

@@ -45,6 +45,7 @@ def test_pairs_tell_apart_what_sets_do_not():
   assert matched.paired.mean == pytest.approx(0)
   assert swapped.paired.mean > 1
   assert matched.sets.mean == pytest.approx(0) == swapped.sets.mean
+  assert matched.sets.low == 0  # Nothing is nearer.
 
 
 def test_without_pairs_there_is_the_figure_of_the_sets_alone():

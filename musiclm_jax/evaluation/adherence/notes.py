@@ -87,7 +87,7 @@ class Transcriber:
     if spec is None:
       raise ValueError(
         'The package basic-pitch, whose weights are wanted, is not installed:'
-        ' pip install --no-deps -r requirements-no-deps.txt'
+        ' pip install --no-deps basic-pitch==0.4.0'
       )
     folder = pathlib.Path(spec.submodule_search_locations[0])
     self._session = onnxruntime.InferenceSession(

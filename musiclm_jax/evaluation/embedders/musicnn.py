@@ -117,7 +117,7 @@ def load() -> Musicnn:
   if spec is None:
     raise ValueError(
       'The package musicnn, whose weights are wanted, is not installed: pip'
-      ' install --no-deps -r requirements-no-deps.txt'
+      ' install --no-deps musicnn==0.1.0'
     )
   from musicnn import configuration  # Names only; no TensorFlow.
 

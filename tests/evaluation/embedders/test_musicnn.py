@@ -181,7 +181,7 @@ def test_its_package_holds_the_weights_and_a_name_for_every_tag():
 
 def test_without_its_package_the_error_says_what_to_install(monkeypatch):
   monkeypatch.setattr(musicnn.importlib.util, 'find_spec', lambda name: None)
-  with pytest.raises(ValueError, match='requirements-no-deps.txt'):
+  with pytest.raises(ValueError, match='--no-deps musicnn==0.1.0'):
     musicnn.load()
 
 
