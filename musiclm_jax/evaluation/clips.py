@@ -100,10 +100,13 @@ def read_file(path: pathlib.Path, *, name: str) -> Clip | BadClip:
 
 
 def pairs_of(names: list[str], references: list[str]) -> list[tuple[int, int]]:
-  """Numbers of clips of one name in both sets, whatever their suffixes."""
-  places = {
-    pathlib.PurePosixPath(name).with_suffix(''): n
-    for n, name in enumerate(references)
-  }
-  stems = [pathlib.PurePosixPath(name).with_suffix('') for name in names]
+  """Numbers of clips of one name in both sets, whatever kind of audio."""
+  places = {_stem(name): n for n, name in enumerate(references)}
+  stems = map(_stem, names)
   return [(n, places[stem]) for n, stem in enumerate(stems) if stem in places]
+
+
+def _stem(name: str) -> pathlib.PurePosixPath:
+  """Without the suffix of a file; the id of a piece may have dots."""
+  path = pathlib.PurePosixPath(name)
+  return path.with_suffix('') if path.suffix.lower() in SUFFIXES else path

@@ -52,3 +52,4 @@ def test_pairs_are_of_one_name_whatever_the_suffix():
     ['a.wav', 'b.wav', 'x/c.wav'], ['x/c.flac', 'd.wav', 'a.mp3']
   )
   assert found == [(0, 2), (2, 0)]
+  assert clips.pairs_of(['a.1', 'a.2'], ['a.2.wav']) == [(1, 0)]

@@ -72,11 +72,11 @@ def of_corpus(directory: str, *, options: argparse.Namespace) -> Music:
     f' {options.seconds} s of each piece',
     clips=(
       clips.Clip(
-        name=f'{split}/{number}',
+        name=corpus.describe(number).id,  # Numbers pair unlike pieces.
         waveform=middle(corpus, number, seconds=options.seconds),
         sample_rate_hz=corpus.sample_rate_hz,
       )
-      for split, number in chosen
+      for _, number in chosen
     ),
     count=len(chosen),
   )
