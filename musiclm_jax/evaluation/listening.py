@@ -159,8 +159,15 @@ def _texts(folders: Sequence[pathlib.Path]) -> dict[str, str]:
 
 
 def _clips(pair: Pair) -> list[str]:
-  """Both clips as data URLs of FLAC, equally loud."""
+  """Both clips as data URLs of FLAC, equally long and loud."""
   recordings = [audio_io.read(path) for path in (pair.first, pair.second)]
+  seconds = min(r.waveform.size / r.sample_rate_hz for r in recordings)
+  recordings = [
+    dataclasses.replace(
+      r, waveform=r.waveform[: round(seconds * r.sample_rate_hz)]
+    )
+    for r in recordings
+  ]
   loud = [
     loudness.integrated_lufs(r.waveform, sample_rate_hz=r.sample_rate_hz)
     for r in recordings

@@ -89,6 +89,18 @@ def pitch_of(waveform, rate_hz):
   return round(np.argmax(spectrum) * rate_hz / len(waveform))
 
 
+def test_both_clips_of_a_pair_are_as_long_as_the_shorter(tmp_path):
+  draw = np.random.default_rng(0)
+  paths = tmp_path / 'a.wav', tmp_path / 'b.wav'
+  for path, rate_hz, seconds in zip(paths, (RATE_HZ, 11_025), (3, 2)):
+    noise = draw.uniform(-0.5, 0.5, seconds * rate_hz).astype(np.float32)
+    io.write(path, noise, sample_rate_hz=rate_hz)
+  pair = listening.Pair(prompt='', first=paths[0], second=paths[1])
+  for url in listening._clips(pair):
+    file = streams.BytesIO(base64.b64decode(url.partition(',')[2]))
+    assert soundfile.info(file).duration == 2
+
+
 def test_clips_without_a_text_go_by_name(tmp_path):
   folders = [
     write_folder(tmp_path / name, gain=0.1, tone_hz=300) for name in ('a', 'b')
