@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,5 +143,10 @@ def _section(
     if bundles
     else f'No bundle was read. Seed {origin["seed"]}.',
     *(['\n'.join(bundles)] if bundles else []),
-    (directory / f'{kind}.md').read_text().rstrip('\n'),
+    _below((directory / f'{kind}.md').read_text().rstrip('\n')),
   ]
+
+
+def _below(report: str) -> str:
+  """A report's headings two levels down, under that of its section."""
+  return re.sub(r'^(#+ )', r'##\1', report, flags=re.MULTILINE)

@@ -42,6 +42,17 @@ def test_reports_stand_under_command_seed_and_fingerprint(tmp_path):
   assert '| MusicLM | 4.0 | 0.44 | 1.01 | 0.51 |  | 312 |' in text
 
 
+def test_headings_of_a_report_lie_below_its_own(tmp_path):
+  keep(tmp_path, 'music')
+  (tmp_path / 'music.md').write_text('# Music\n\n## Levels\n')
+  headings = [
+    line
+    for line in results.page([tmp_path]).splitlines()
+    if line.startswith('#')
+  ]
+  assert headings[1:4] == [f'## Music, {tmp_path}', '### Music', '#### Levels']
+
+
 def test_a_folder_without_an_origin_is_named(tmp_path):
   with pytest.raises(ValueError, match=r'has no \*\.origin\.json; run'):
     results.page([tmp_path])
