@@ -24,7 +24,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import os
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
@@ -58,10 +57,10 @@ def main(argv: Sequence[str]) -> None:
   from musiclm_jax.inference import assembly
   from musiclm_jax.inference.music_lm import MusicLM
 
-  takes_prompts = assembly.read(options.model).mulan is not None
-  if takes_prompts and not any(getattr(options, source) for source in sources):
-    named = ', '.join(f'--{source}' for source in sources)
-    raise flags.UsageError(f'nothing says what to make; give one of {named}.')
+  if not any(getattr(options, source) for source in sources):
+    if assembly.read(options.model).mulan is not None:
+      named = ', '.join(f'--{source}' for source in sources)
+      raise flags.UsageError(f'nothing says what to make; give one of {named}.')
   train.keep_compiled_programs()
   described = prompts.read(options.prompts) if options.prompts else []
   options.prompt += [prompt.text for prompt in described]
@@ -257,6 +256,7 @@ def _write(
 ) -> None:
   """Files that are each whole or absent, the list of them last."""
   from musiclm_jax.audio import io
+  from musiclm_jax.checkpoints import text_file
   from musiclm_jax.evaluation import pictures
 
   output.mkdir(parents=True, exist_ok=True)
@@ -289,9 +289,7 @@ def _write(
     'audio_seconds_per_second': round(audio_seconds / spent, 4),
     'pieces': pieces,
   }
-  staging = output / f'.{_JSON}.{os.getpid()}'
-  staging.write_text(json.dumps(report, indent=2) + '\n')
-  os.replace(staging, output / _JSON)
+  text_file.write(output / _JSON, json.dumps(report, indent=2) + '\n')
   stages = ', '.join(f'{k} {v:.1f} s' for k, v in music.seconds.items())
   print(f'{output / _JSON}: {audio_seconds:g} s of audio; {stages}')
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from musiclm_jax.export import folder as folders
 from musiclm_jax.export import (
@@ -24,7 +24,7 @@ from musiclm_jax.export import (
 from musiclm_jax.export.clips import Clips
 
 # By the kind of the bundle.
-COMPARISONS: Mapping[str, Callable[..., None]] = {
+COMPARISONS: Mapping[str, parity.Comparison] = {
   'codec': parity_codec.compare,
   'semantic': parity_semantic.compare,
   'conditioner': parity_mulan.compare,

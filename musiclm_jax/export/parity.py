@@ -13,13 +13,16 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator
+from typing import Protocol
 
 import jax
 import numpy as np
 from jaxtyping import Shaped
 
 from musiclm_jax.array_types import Array
+from musiclm_jax.checkpoints.bundle import Bundle
 from musiclm_jax.export import parity_report
+from musiclm_jax.export.clips import Clips
 
 JSON = 'parity.json'
 MARKDOWN = 'PARITY.md'
@@ -58,6 +61,29 @@ class Check:
   bound: str | None = None
   passed: bool = True
   note: str = ''
+
+
+class Comparison(Protocol):
+  """Adds all checks of one kind of component to a sheet."""
+
+  def __call__(
+    self,
+    sheet: Sheet,
+    component: str,
+    *,
+    found: Bundle,
+    folder: pathlib.Path,
+    clips: Clips,
+  ) -> None:
+    """Compares a bundle with what was exported of it.
+
+    Args:
+      sheet: Where to.
+      component: Its place in the exported folder.
+      found: The bundle.
+      folder: What was exported of it.
+      clips: What to compare on.
+    """
 
 
 @dataclasses.dataclass(kw_only=True)

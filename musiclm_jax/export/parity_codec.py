@@ -36,15 +36,7 @@ def compare(
   folder: pathlib.Path,
   clips: Clips,
 ) -> None:
-  """Adds all checks of a codec.
-
-  Args:
-    sheet: Where to.
-    component: Its place in the folder.
-    found: The bundle.
-    folder: What was exported of it.
-    clips: What to compare on.
-  """
+  """Adds all checks of a codec; a `parity.Comparison`."""
   exported = Codec.from_pretrained(folder)
   codes = _compare_encoder(sheet, component, found, exported, clips)
   _compare_decoder(sheet, component, found, exported, codes)

@@ -42,15 +42,7 @@ def compare(
   folder: pathlib.Path,
   clips: Clips,
 ) -> None:
-  """Adds all checks of a conditioner.
-
-  Args:
-    sheet: Where to.
-    component: Its place in the folder.
-    found: The bundle.
-    folder: What was exported of it.
-    clips: What to compare on.
-  """
+  """Adds all checks of a conditioner; a `parity.Comparison`."""
   exported = MuLan.from_pretrained(folder)
   _compare_layers(sheet, component, found, exported, clips)
   conditioner = found.config.make_conditioner(

@@ -31,15 +31,7 @@ def compare(
   folder: pathlib.Path,
   clips: Clips,
 ) -> None:
-  """Adds all checks of a tokenizer.
-
-  Args:
-    sheet: Where to.
-    component: Its place in the folder.
-    found: The bundle.
-    folder: What was exported of it.
-    clips: What to compare on.
-  """
+  """Adds all checks of a tokenizer; a `parity.Comparison`."""
   exported = SemanticTokenizer.from_pretrained(folder)
   _compare_layers(sheet, component, found, exported, clips)
   _compare_whole(sheet, component, found, exported, clips)

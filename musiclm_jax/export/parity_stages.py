@@ -77,16 +77,8 @@ def compare(
   folder: pathlib.Path,
   clips: Clips,
 ) -> None:
-  """Adds all checks of a stage, over rows of random codes.
-
-  Args:
-    sheet: Where to.
-    component: Its place in the folder.
-    found: The bundle.
-    folder: What was exported of it.
-    clips: Unused: a stage alone hears none. See `parity_music_lm`.
-  """
-  del clips
+  """Adds all checks of a stage, over rows of random codes: a `Comparison`."""
+  del clips  # A stage alone hears none; see `parity_music_lm`.
   pair = Pair.load(component, found, folder)
   packed = pair.config.layout.pack(random_codes(pair.config))
   compare_layers(sheet, pair, packed)

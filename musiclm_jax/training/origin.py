@@ -16,6 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
+from musiclm_jax.checkpoints import text_file
+
 FILE_NAME = 'trained_on.json'
 
 
@@ -50,9 +52,7 @@ def require_same(
     _require_equal(begun, trained_on, where=f'The run in {directory}')
   elif trained_on and jax.process_index() == 0:
     directory.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text(json.dumps(dict(trained_on)), encoding='utf-8')
-    os.replace(partial, path)
+    text_file.write(path, json.dumps(dict(trained_on)))
 
 
 def require_same_of_bundle(
