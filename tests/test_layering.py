@@ -42,6 +42,7 @@ ALSO = {
   'quantization': {'layers'},
 }
 DATA_MAY_IMPORT = (*VOCABULARY, 'audio', 'stages.spec', 'stages.layout')
+DATA_MAY_IMPORT += ('stages.deduplication',)
 
 ONLY_HOME = {
   'gin': 'cli',
@@ -293,7 +294,10 @@ def test_every_test_file_mirrors_a_module():
     stems = {'_'.join(words[:n]) for n in range(1, len(words) + 1)}
     homes = (PACKAGE / folder, ROOT / folder)
     if path.stem not in CROSS_CUTTING and not any(
-      (home / f'{stem}.py').is_file() for home in homes for stem in stems
+      (home / f'{stem}{suffix}').is_file()
+      for home in homes
+      for stem in stems
+      for suffix in ('.py', '.sh')
     ):
       orphans.append(str(path.relative_to(ROOT)))
   assert not orphans

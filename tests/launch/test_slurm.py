@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The batch script, in a job that is played by two commands of ours."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / 'launch' / 'slurm.sh'
+
+
+def slurm(*argv, path=None, **environment):
+  return subprocess.run(
+    ['bash', SCRIPT, *argv],
+    env={'PATH': f'{path or ""}:/bin:/usr/bin', **environment},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+@pytest.fixture
+def job(tmp_path):
+  """Runs the script in a job whose processes end with a status."""
+
+  def run(status, *argv, restarts=0):
+    for name, code in {'srun': status, 'scontrol': 0}.items():
+      command = tmp_path / name
+      command.write_text(
+        f'#!/bin/bash\nprintf "%s\\n" {name} "$@" >> {tmp_path}/calls\n'
+        f'exit {code}\n'
+      )
+      command.chmod(0o755)
+    done = slurm(
+      *argv,
+      path=tmp_path,
+      SLURM_JOB_ID='4099',
+      SLURM_RESTART_COUNT=str(restarts),
+    )
+    return done, (tmp_path / 'calls').read_text().splitlines()
+
+  return run
+
+
+def test_script_is_clean_to_shellcheck():
+  done = subprocess.run(
+    # Its package's, beside this Python.
+    [pathlib.Path(sys.executable).with_name('shellcheck')]
+    + sorted((ROOT / 'launch').glob('*.sh')),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stdout
+
+
+def test_dry_run_prints_the_command_and_starts_nothing():
+  done = slurm('--dry_run', 'train', "--gin.MODEL_DIR='a b'", path='/nowhere')
+  assert done.returncode == 0
+  assert done.stdout.split()[:1] == ['srun']
+  assert "musiclm_jax.cli.train --gin.MODEL_DIR=\\'a\\ b\\'" in done.stdout
+
+
+def test_arguments_reach_the_verb_as_they_are(job):
+  done, calls = job(0, 'train', "--gin.MODEL_DIR='a b'")
+  assert done.returncode == 0
+  assert calls[0] == 'srun'
+  assert calls[-3:] == ['-m', 'musiclm_jax.cli.train', "--gin.MODEL_DIR='a b'"]
+  # One that has saved must not have the others killed.
+  assert '--kill-on-bad-exit=0' in calls
+
+
+@pytest.mark.parametrize('status', [75, 76, 134, 137])
+def test_job_that_was_stopped_is_queued_again(job, status):
+  done, calls = job(status, '--max_restarts=3', 'train', restarts=2)
+  assert done.returncode == status
+  assert calls[-3:] == ['scontrol', 'requeue', '4099']
+
+
+@pytest.mark.parametrize(
+  ('status', 'restarts'), [(0, 0), (1, 0), (2, 0), (75, 3), (137, 3)]
+)
+def test_error_or_the_last_restart_ends_the_job(job, status, restarts):
+  done, calls = job(status, '--max_restarts=3', 'train', restarts=restarts)
+  assert done.returncode == status
+  assert 'scontrol' not in calls
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
+    (['--nodes=4', 'train'], 'flags of sbatch come before the script'),
+    (['--max_restarts=many', 'train'], 'a whole number'),
+    ([], 'a verb of musiclm is wanted'),
+    (['train'], 'submit it: sbatch'),
+  ],
+)
+def test_mistake_is_one_line(argv, message):
+  done = slurm(*argv)
+  assert done.returncode == 2
+  assert message in done.stderr
+  assert done.stderr.count('\n') == 1

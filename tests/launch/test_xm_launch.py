@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would be added, and an experiment that is played by objects of ours."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+from launch import xm_launch
+
+ROOT = pathlib.Path(__file__).parents[2]
+COMMAND = ['train', "--gin.MODEL_DIR='gs://b/a run'"]
+
+
+def test_dry_run_says_what_would_be_added_and_needs_no_xmanager():
+  done = subprocess.run(
+    [sys.executable, 'launch/xm_launch.py', '--dry_run']
+    + ['--requirements=h100=8', '--max_restarts=3', '--', *COMMAND],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert json.loads(done.stdout) == {
+    'name': 'musiclm',
+    'executor': 'vertex',
+    'requirements': {'h100': 8},
+    'max_restarts': 3,
+    'dry_run': True,
+    'command': COMMAND,
+  }
+
+
+class Failed(RuntimeError):
+  """XManager's, of a unit that failed."""
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+  """Jobs that were added; the first `num_failures` of them fail."""
+  found = types.SimpleNamespace(jobs=[], num_failures=0)
+
+  class Executor:
+    Spec = dict
+
+    def __init__(self, requirements):
+      self.requirements = requirements
+
+  async def wait(number):
+    if number < found.num_failures:
+      raise Failed('preempted')
+
+  async def add(job):
+    found.jobs.append(job)
+    number = len(found.jobs) - 1
+    return types.SimpleNamespace(wait_until_complete=lambda: wait(number))
+
+  @contextlib.asynccontextmanager
+  async def create_experiment(name):
+    yield types.SimpleNamespace(add=add, package=lambda packages: packages)
+
+  xm = types.SimpleNamespace(
+    JobRequirements=dict,
+    Job=lambda **fields: fields,
+    dockerfile_container=lambda spec, **fields: fields,
+    ExperimentUnitError=Failed,
+  )
+  xm_local = types.SimpleNamespace(
+    Vertex=Executor, Local=Executor, create_experiment=create_experiment
+  )
+  package = types.ModuleType('xmanager')
+  package.xm, package.xm_local = xm, xm_local
+  monkeypatch.setitem(sys.modules, 'xmanager', package)
+  return found
+
+
+def flags(**given):
+  given = {'name': 'n', 'executor': 'vertex', 'max_restarts': 2, **given}
+  return argparse.Namespace(requirements={'h100': 8}, command=COMMAND, **given)
+
+
+def test_failed_job_is_added_again_with_the_same_command(experiment, capsys):
+  experiment.num_failures = 2
+  asyncio.run(xm_launch.launch(flags()))
+  assert len(experiment.jobs) == 3
+  for job in experiment.jobs:
+    assert job['args'] == COMMAND
+    assert job['executor'].requirements == {'h100': 8}
+    assert pathlib.Path(job['executable']['dockerfile']).is_file()
+  assert 'failed, 1 restarts: preempted' in capsys.readouterr().err
+
+
+def test_restarts_are_counted(experiment):
+  experiment.num_failures = 9
+  with pytest.raises(SystemExit) as ended:
+    asyncio.run(xm_launch.launch(flags()))
+  assert ended.value.code == 1
+  assert len(experiment.jobs) == 3
