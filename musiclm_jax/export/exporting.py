@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -87,6 +88,7 @@ def export(
     if hosting.is_served(bundles):
       card = model_card.card(bundles, sheet=sheet, model=model, license=license)
       hosting.write(directory, card=card)
+  _forget(_failed(output))
   return sheet
 
 
@@ -97,13 +99,26 @@ def _require_passed(
   try:
     sheet.require_passed()
   except ValueError as error:
-    folder = pathlib.Path(f'{os.path.abspath(output)}.parity')
+    folder = _failed(output)
     folder.mkdir(exist_ok=True)
     sheet.write(folder)
     raise ValueError(
       f'{error} No model was written; every figure is in'
       f' {folder / parity.MARKDOWN}.'
     ) from error
+
+
+def _failed(output: str | os.PathLike[str]) -> pathlib.Path:
+  """Where the sheet of an export that failed lies."""
+  return pathlib.Path(f'{os.path.abspath(output)}.parity')
+
+
+def _forget(folder: pathlib.Path) -> None:
+  """Removes the sheet of an earlier try, and the folder if it was all."""
+  for name in (parity.JSON, parity.MARKDOWN):
+    (folder / name).unlink(missing_ok=True)
+  with contextlib.suppress(OSError):  # Not there, or others keep files in it.
+    folder.rmdir()
 
 
 def export_stablehlo(

@@ -28,6 +28,7 @@ import safetensors.numpy
 from musiclm_jax.checkpoints import bundle, config_json
 from musiclm_jax.export import naming
 from musiclm_jax.inference import assembly as assemblies
+from musiclm_jax.stages.spec import StageSpec
 
 # Of the folder; `pytorch/configuration.py` names the same.
 FORMAT_VERSION = 1
@@ -149,6 +150,13 @@ def _placed(found: bundle.Bundle) -> tuple[str, bundle.Bundle]:
   """Where in the folder a bundle goes, and the bundle."""
   naming.rule_of(found.kind)
   if found.kind == 'stage':
+    spec: StageSpec = found.config.spec
+    if any(take.distinct_share is not None for take in spec.takes):
+      raise ValueError(
+        f'Stage {spec.name!r} of {found.directory} reads codes without repeats'
+        ' (distinct_share), which the exported modules do not know; export'
+        ' stages that were trained without.'
+      )
     return f'stages/{found.config.spec.name}', found
   return PLACES[found.kind], found
 

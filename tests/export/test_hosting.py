@@ -128,21 +128,32 @@ def answer(app, **options):
 
 uvicorn.run = answer
 from serving.main import main
-main(['--tile', '2', '--max_samples', '2'])
+main(['--tile', '2', '--max_samples', '2', '--dtype', sys.argv[2]])
 """
+
+
+def served(exported, tmp_path, *, dtype):
+  """What a server in its own process makes: samples of a WAV."""
+  host(SERVER, tmp_path / 'made.wav', dtype, cwd=exported)
+  content = (tmp_path / 'made.wav').read_bytes()
+  return torch.frombuffer(bytearray(content[44:]), dtype=torch.int16) / 32767
 
 
 @pytest.mark.slow
 def test_the_server_of_the_folder_runs_its_model(exported, tmp_path):
-  host(SERVER, tmp_path / 'made.wav', cwd=exported)
+  made = served(exported, tmp_path, dtype='float32')
   wanted = MusicLM.from_pretrained(exported).generate(
     ['a low and dark tone'], seconds=0.5, seed=5
   )
-  content = (tmp_path / 'made.wav').read_bytes()
-  pcm = torch.frombuffer(bytearray(content[44:]), dtype=torch.int16)
-  torch.testing.assert_close(
-    pcm / 32767, wanted[0].clamp(-1, 1), rtol=0, atol=1e-4
-  )
+  torch.testing.assert_close(made, wanted[0].clamp(-1, 1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_it_serves_in_half_precision(exported, tmp_path, dtype):
+  made = served(exported, tmp_path, dtype=dtype)
+  # Whatever is not finite is an error, which `answer` would have met.
+  assert len(made) == 0.5 * 60 and made.std() > 0
 
 
 @pytest.mark.slow

@@ -5,10 +5,11 @@ The prompt is read in one pass, then one position of all rows is made at a time.
 The cache is made once and read up to a capacity that grows by a segment, so
 that few sizes are compiled under `torch.compile`. Nothing waits for the device.
 
-Rows are decoded in groups, and a group is filled up with copies of its first
-row to the next of 1, 2, 3, 4, 6, 8, 12, 16: few sizes again. Each row has its
-own key and meets no other, so neither mates nor slot nor group matter to its
-draws. Guidance decodes each row twice, with and without its condition.
+Rows are decoded in groups of one size, the next of 1, 2, 3, 4, 6, 8, 12, 16:
+few sizes again, and a row's digits do not depend on its place. What is missing
+is filled up with copies of a row. Each row has its own key and meets no other,
+so neither mates nor slot nor group matter to its draws. Guidance decodes each
+row twice, with and without its condition.
 
 Shapes: tokens [rows, length]; keys [rows, 2].
 """
@@ -80,9 +81,10 @@ class StageDecoder:
     stop = output.start + num_frames * levels
     first = output.start - 1 + num_prefilled_frames * levels
     num_groups = -(-len(tokens) // self.max_rows)
+    size = bucket(-(-len(tokens) // num_groups))
     made = []
     for group in torch.arange(len(tokens)).tensor_split(num_groups):
-      missing = bucket(len(group)) - len(group)
+      missing = size - len(group)
       rows = torch.cat([group, group[:1].repeat(missing)]).to(tokens.device)
       whole = self._decode(tokens[rows], keys[rows], first=first, stop=stop)
       made.append(whole[: len(group)])

@@ -4,8 +4,9 @@
 One thread runs the model, a batch at a time; everything else happens in the
 event loop. The oldest request leads a batch, and those that fit to it (the same
 length and guidance) fill it up in order of arrival, so nobody is overtaken for
-ever. A batch is filled to `tile` rows with copies of its first: the program is
-the same whoever asks, so a seeded piece is the same alone or among others.
+ever. A batch is filled to `tile` rows with copies of its first: the programs are
+those of its length whoever asks, so a seeded piece is the same alone or among
+others.
 
 Every batch is made as a stream of parts. Between two of them the thread looks
 whether anybody still wants the rest; so whoever asks for a whole file hears the
@@ -35,6 +36,10 @@ from .settings import Settings
 # Of the timeout, what is planned with: when a batch ends is a guess.
 _PLANNED = 0.8
 
+# Fine windows of a piece that stages decode at a time: those of a coarse window
+# of 10 s. The caches of a tile grow by as much.
+_WINDOWS = 4
+
 
 @runtime_checkable  # For the type checks of our tests.
 class Model(Protocol):
@@ -54,7 +59,8 @@ class Model(Protocol):
   ) -> Iterator[torch.Tensor]:
     """[rows, some samples] at a time; a row depends on no other.
 
-    Stages decode `max_rows` rows at a time.
+    Stages decode `max_rows` windows at a time. How many there are follows from
+    the number of rows and their length alone, so the programs do too.
     """
     ...
 
@@ -268,8 +274,7 @@ class Scheduler:
       seed=seeds + seeds[:1] * num_copies,
       guidance=first.guidance,
       stream=True,
-      # Groups of another size would be programs that depend on the slot.
-      max_rows=self._settings.tile,
+      max_rows=_WINDOWS * self._settings.tile,
     )
     for waveform in waveforms:
       if not any(ticket.is_wanted for ticket in batch):

@@ -60,6 +60,20 @@ def test_a_row_depends_on_neither_mates_nor_slot_nor_group(decoder):
   assert torch.equal(decode(by_two, tokens), together)
 
 
+def test_groups_of_rows_are_of_one_size(decoder, monkeypatch):
+  sizes, rows_of = [], StageDecoder._decode
+
+  def noting(self, tokens, *arguments, **options):
+    sizes.append(len(tokens))
+    return rows_of(self, tokens, *arguments, **options)
+
+  monkeypatch.setattr(StageDecoder, '_decode', noting)
+  by_five = dataclasses.replace(decoder, max_rows=5)
+  made = decode(by_five, prompts(decoder, 13), num_frames=1)
+  # 5, 4 and 4 rows; a bucket of 4 might round unlike one of 6.
+  assert sizes == [6, 6, 6] and len(made) == 13
+
+
 def test_every_code_is_legal_and_the_prompt_stays(decoder):
   tokens = prompts(decoder, 2)
   made = decode(decoder, tokens)

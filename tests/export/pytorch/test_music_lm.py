@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from musiclm_jax.export import clips, exporting
 from musiclm_jax.export.pytorch import MusicLM
 from musiclm_jax.inference.music_lm import MusicLM as JaxMusicLM
 from musiclm_jax.inference.request import Request
 from musiclm_jax.inference.settings import SamplingConfig
+from tests.export import whole
 from tests.export.whole import PROMPTS
 
 # Longer than a window of each stage, and no whole tick.
@@ -29,7 +31,7 @@ from modeling_musiclm import MusicLM
 
 music_lm = MusicLM.from_pretrained(sys.argv[1])
 made = {}
-for name, options in eval(sys.argv[3]).items():
+for name, options in torch.load(sys.argv[3]).items():
   music = music_lm.compose(**options)
   made |= {f'{name}/{kind}': getattr(music, kind) for kind in (
     'semantic', 'acoustic', 'waveform')}
@@ -44,6 +46,16 @@ REQUESTS = {
     'guidance': 2.5,
   },
   'story': {'prompts': STORY, 'seconds': SECONDS, 'num_samples': 2},
+}
+# Of a model without MuLan.
+UNPROMPTED = {
+  'plain': {'seconds': SECONDS, 'seed': 3, 'num_samples': 2},
+  'continued': {
+    'seconds': SECONDS,
+    'seed': 3,
+    'continue_from': 0.3 * torch.sin(torch.arange(60) / 3),
+    'sample_rate_hz': 60,
+  },
 }
 
 
@@ -138,11 +150,14 @@ def test_a_generator_draws_the_seeds(exported):
 
 
 @pytest.mark.slow
-def test_half_precision_makes_music(exported_dir):
-  model = MusicLM.from_pretrained(exported_dir, dtype=torch.bfloat16)
-  audio = model.generate(PROMPTS, seconds=0.4)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_makes_music(exported_dir, dtype):
+  model = MusicLM.from_pretrained(exported_dir, dtype=dtype)
+  audio = model.generate(PROMPTS, seconds=1.3)
   assert audio.dtype == torch.float32 and audio.isfinite().all()
-  assert model.stages['fine'].inputs.weight.dtype == torch.bfloat16
+  assert audio.shape == (2, 1.3 * model.sample_rate_hz) and audio.std() > 0
+  assert model.stages['fine'].inputs.weight.dtype == dtype
+  assert model.codec.decoder.first.bias.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -200,28 +215,27 @@ def test_a_model_without_mulan_takes_no_prompt(exported):
     model.generate(guidance=3.0)
 
 
-@pytest.mark.slow
-def test_a_process_without_jax_makes_the_music_of_jax(
-  model_dir, exported_dir, tmp_path
-):
+def made_alone(exported_dir, requests, *, tmp_path):
+  """What a process without JAX makes of the requests."""
+  files = exported_dir, tmp_path / 'made.pt', tmp_path / 'requests.pt'
+  torch.save(requests, files[2])
   result = subprocess.run(
-    [
-      sys.executable,
-      '-c',
-      ALONE,
-      str(exported_dir),
-      str(tmp_path / 'made.pt'),
-      repr(REQUESTS),
-    ],
+    [sys.executable, '-c', ALONE, *map(str, files)],
     cwd=tmp_path,
     capture_output=True,
     text=True,
   )
   assert result.returncode == 0, result.stderr
-  made = torch.load(tmp_path / 'made.pt')
+  return torch.load(files[1])
+
+
+def require_music_of_jax(made, model_dir, requests):
   model = JaxMusicLM.load(model_dir)
-  for name, options in REQUESTS.items():
-    fields = dict(options)
+  for name, options in requests.items():
+    fields = {
+      key: value.numpy() if isinstance(value, torch.Tensor) else value
+      for key, value in options.items()
+    }
     sampling = SamplingConfig(guidance_scale=fields.pop('guidance', None))
     wanted = model.compose(Request(sampling=sampling, **fields))
     for kind in ('semantic', 'acoustic'):
@@ -231,4 +245,25 @@ def test_a_process_without_jax_makes_the_music_of_jax(
     np.testing.assert_allclose(
       made[f'{name}/waveform'], wanted.waveform, atol=1e-4
     )
+
+
+@pytest.mark.slow
+def test_a_process_without_jax_makes_the_music_of_jax(
+  model_dir, exported_dir, tmp_path
+):
+  made = made_alone(exported_dir, REQUESTS, tmp_path=tmp_path)
+  require_music_of_jax(made, model_dir, REQUESTS)
   assert not torch.equal(made['plain/acoustic'], made['guided/acoustic'])
+
+
+@pytest.mark.slow
+def test_an_audiolm_is_exported_whole_and_makes_the_music_of_jax(tmp_path):
+  whole.publish(tmp_path / 'model', is_conditioned=False)
+  exporting.export(
+    tmp_path / 'model', tmp_path / 'out', clips=clips.synthetic()
+  )
+  assert not (tmp_path / 'out' / 'serve.py').exists()
+  made = made_alone(tmp_path / 'out', UNPROMPTED, tmp_path=tmp_path)
+  require_music_of_jax(made, tmp_path / 'model', UNPROMPTED)
+  assert made['plain/acoustic'].shape == (2, 28, 5)
+  assert len(made['plain/acoustic'].unique(dim=0)) == 2

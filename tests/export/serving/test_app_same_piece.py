@@ -2,6 +2,8 @@
 """A seeded piece of a real model, served alone and among others."""
 
 import concurrent.futures
+import io
+import zipfile
 
 import pytest
 from fastapi import testclient
@@ -25,19 +27,22 @@ def exported(tmp_path_factory):
   return directory / 'out'
 
 
-def ask(client, number):
+def ask(client, number, **fields):
   body = {
     'prompt': whole.PROMPTS[number % 2],
     'seed': 10 * number,
     'seconds': 1.4,
     'num_samples': 4,
+    **fields,
   }
   answer = client.post('/generate', json=body)
   assert answer.status_code == 200, answer.text
   return answer.content
 
 
-def test_four_requests_are_the_same_alone_and_together(exported, monkeypatch):
+def test_four_requests_are_the_same_alone_together_and_streamed(
+  exported, monkeypatch
+):
   sizes, rows_of = set(), decoding.StageDecoder._decode
 
   def noting(self, tokens, *arguments, **options):
@@ -54,9 +59,16 @@ def test_four_requests_are_the_same_alone_and_together(exported, monkeypatch):
   ):
     alone = [ask(client, number) for number in range(4)]
     together = list(pool.map(ask, [client] * 4, range(4)))
+    one, streamed = (
+      ask(client, 3, num_samples=1, stream=stream) for stream in (False, True)
+    )
     metrics = client.get('/metrics').text.splitlines()
-  assert 'musiclm_batch_rows_bucket{le="16"} 5' in metrics
-  assert 'musiclm_batch_rows_bucket{le="8"} 4' in metrics
+  assert 'musiclm_batch_rows_bucket{le="16"} 7' in metrics
+  assert 'musiclm_batch_rows_bucket{le="8"} 6' in metrics
   assert len(set(alone)) == 4
   assert together == alone
-  assert sizes == {decoding.bucket(TILE)}
+  assert streamed == one
+  with zipfile.ZipFile(io.BytesIO(alone[3])) as pieces:
+    assert pieces.read('30.wav') == one
+  # The first coarse window has two fine ones, decoded as one batch.
+  assert sizes == {decoding.bucket(TILE), decoding.bucket(2 * TILE)}

@@ -33,7 +33,7 @@ class FakeMusic:
     self.fails_with = None
 
   def generate(self, prompts, *, seconds, seed, guidance, stream, max_rows):
-    assert stream and len(prompts) == len(seed) == max_rows
+    assert stream and len(prompts) == len(seed) and max_rows % len(seed) == 0
     self.calls.append(
       {'prompts': list(prompts), 'seed': list(seed), 'seconds': seconds}
     )
