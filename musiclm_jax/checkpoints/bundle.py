@@ -101,7 +101,7 @@ def publish(
   directory = _local(directory)
   config = config_json.to_json(contents.config)
   weights = {
-    path: _to_host(leaf)
+    path: to_host(leaf)
     for path, leaf in fingerprints.flatten(contents.weights).items()
   }
   if not weights:
@@ -277,8 +277,11 @@ def _read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
     ) from error
 
 
-def _to_host(leaf: Any) -> np.ndarray:
-  """A leaf whole in this process's memory, C-contiguous."""
+def to_host(leaf: Any) -> np.ndarray:
+  """A leaf whole in this process's memory, C-contiguous.
+
+  One that is spread over processes is gathered, so all of them must call it.
+  """
   if hasattr(leaf, 'unbox'):  # Linen's box of logical axis names.
     leaf = leaf.unbox()
   if not getattr(leaf, 'is_fully_addressable', True):

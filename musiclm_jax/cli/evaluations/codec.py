@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
   from musiclm_jax.evaluation import codec as evaluation
   from musiclm_jax.evaluation import codec_report, pictures
 
-  metrics = _chosen(evaluation.METRICS, options.metrics)
+  metrics = chosen(evaluation.METRICS, options.metrics)
   codec = base.load_codec(options.model)
   clips = held_out_clips(
     corpora.AudioCorpus(options.corpus),
@@ -135,7 +135,7 @@ def held_out_clips(
   return clips
 
 
-def _chosen(known: dict, names: Sequence[str] | None) -> dict:
+def chosen(known: dict, names: Sequence[str] | None) -> dict:
   """Those of `known` that are named; all of them if none is."""
   for name in names or ():
     if name not in known:

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks that hear music while a model is trained, from paths.
+
+Gin files of `runs/` name these functions; they read what a hook needs from disk
+before the first step, so that what is missing is said at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.cli.evaluations import _clips
+from musiclm_jax.cli.evaluations import codec as codec_verb
+from musiclm_jax.codec.base import load_codec
+from musiclm_jax.conditioning.base import load_conditioner
+from musiclm_jax.data import corpus as corpora
+from musiclm_jax.evaluation import codec as codec_evaluation
+from musiclm_jax.evaluation import codec_hook, music, music_hook
+from musiclm_jax.evaluation import prompts as prompt_files
+from musiclm_jax.evaluation.embedders import loading
+from musiclm_jax.evaluation.prompts import Prompt
+from musiclm_jax.inference.request import Request
+from musiclm_jax.inference.settings import SamplingConfig
+
+
+def evaluate_music(
+  *,
+  corpus: str,
+  codec: str,
+  conditioner: str,
+  stages: Sequence[str],
+  every_steps: int,
+  split: str = 'validation',
+  num_references: int = 60,
+  num_prompts: int = 8,
+  prompts: str | None = None,
+  seconds: int = 10,
+  seed: int = 0,
+  embedders: Sequence[str] = ('musicnn',),
+  sampling: SamplingConfig | None = None,
+  num_audio_examples: int = 4,
+) -> music_hook.EvaluateMusic:
+  """Music of held-out captions by the stage that is trained.
+
+  Args:
+    corpus: A prepared corpus; the middles of its pieces are the reference.
+    codec: The folder of its bundle.
+    conditioner: The folder of its bundle.
+    stages: The folders of the other two.
+    every_steps: When; also at the end of the run.
+    split: Of the corpus.
+    num_references: Pieces of the reference, spread evenly over the split.
+    num_prompts: Pieces to make: of the first caption of so many of these, each
+      paired with its piece.
+    prompts: A file of `musiclm prompts` in place of captions; its first prompts
+      are taken, and nothing is paired.
+    seconds: Length of a piece, and of each of the reference.
+    seed: Of the first piece.
+    embedders: Names, with a path where weights come with no package, such as
+      'vggish=vggish.pth'; 'mulan' and 'codec' are those of the model.
+    sampling: How the stages draw.
+    num_audio_examples: Pieces whose audio is logged.
+  """
+  of_model = {'mulan': conditioner, 'codec': codec}
+  wanted = [spec.partition('=')[::2] for spec in embedders]
+  ears = [loading.load(n, path or of_model.get(n)) for n, path in wanted]
+  options = argparse.Namespace(
+    split=[split], seconds=seconds, num_clips=num_references
+  )
+  if prompts is None:
+    asked = _captions(corpus, options=options)
+    asked = [asked[n * len(asked) // num_prompts] for n in range(num_prompts)]
+  else:
+    asked = prompt_files.read(prompts)[:num_prompts]
+    asked = [
+      dataclasses.replace(prompt, file=f'prompt {number}')
+      for number, prompt in enumerate(asked, start=1)
+    ]
+
+  def hear_reference() -> music.Heard:
+    side = _clips.of_corpus(corpus, options=options)
+    return music.hear(side.clips, source=side.source, embedders=ears)
+
+  others = [bundle.load(folder, kind='stage') for folder in stages]
+  return music_hook.EvaluateMusic(
+    others=music_hook.Others(
+      codec=load_codec(codec),
+      conditioner=load_conditioner(conditioner),
+      stages={stage.config.spec.name: stage for stage in others},
+    ),
+    prompts=asked,
+    reference=hear_reference,
+    embedders=ears,
+    request=Request(
+      prompts=[prompt.text for prompt in asked],
+      seconds=seconds,
+      seed=seed,
+      sampling=sampling or SamplingConfig(),
+    ),
+    every_steps=every_steps,
+    num_audio_examples=num_audio_examples,
+  )
+
+
+def evaluate_codec(
+  *,
+  corpus: str,
+  sample_rate_hz: int,
+  every_steps: int,
+  split: str = 'validation',
+  num_clips: int = 4,
+  seconds: int = 10,
+  levels: Sequence[int] = codec_evaluation.DEFAULT_LEVELS,
+  metrics: Sequence[str] = ('mel_distance_db', 'si_sdr_db'),
+) -> codec_hook.EvaluateCodec:
+  """Copies of held-out clips by the codec that is trained.
+
+  Args:
+    corpus: A prepared corpus.
+    sample_rate_hz: Of the codec.
+    every_steps: When; also at the end of the run.
+    split: Of the corpus.
+    num_clips: The middles of so many pieces, spread evenly over the split.
+    seconds: Of each.
+    levels: How many levels to decode; all of them in any case.
+    metrics: Of `musiclm evaluate codec`; 'visqol' takes a second a copy.
+  """
+  return codec_hook.EvaluateCodec(
+    codec_verb.held_out_clips(
+      corpora.AudioCorpus(corpus),
+      split=split,
+      num_clips=num_clips,
+      seconds=seconds,
+      sample_rate_hz=sample_rate_hz,
+    ),
+    every_steps=every_steps,
+    levels=levels,
+    metrics=codec_verb.chosen(codec_evaluation.METRICS, metrics),
+  )
+
+
+def _captions(corpus: str, *, options: argparse.Namespace) -> list[Prompt]:
+  """The first captions of the reference's pieces, under their names."""
+  reader = corpora.AudioCorpus(corpus)
+  pieces = [
+    reader.describe(number)
+    for _, number in _clips.choose(reader, directory=corpus, options=options)
+  ]
+  found = [
+    Prompt(text=piece.captions[0], file=piece.id)
+    for piece in pieces
+    if piece.captions
+  ]
+  if not found:
+    raise ValueError(
+      f'Split {options.split[0]!r} of {corpus} has no captions; give a file of'
+      ' prompts.'
+    )
+  return found

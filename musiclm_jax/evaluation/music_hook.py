@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Music while a stage is trained: made by it in a cascade, heard and measured.
+
+What `musiclm evaluate music` tells of a folder, of a few pieces every so many
+steps: FAD, KLD, MCC and levels (see `music`). The stage is taken as it would be
+published, with averaged weights where the run keeps an average, and the other
+bundles as they are; seeds and prompts stay the same, so that what changes is the
+stage. Few pieces say little of FAD by itself: read its course.
+
+Nothing of the run is changed: pieces are drawn by keys of their own. With several
+processes each makes the same pieces on a device of its own, for it would else
+only wait, and the figures of the first are everybody's.
+
+Shapes: waveform [pieces, samples].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.codec.base import Codec
+from musiclm_jax.conditioning.base import Conditioner
+from musiclm_jax.evaluation import clips as clips_of
+from musiclm_jax.evaluation import music
+from musiclm_jax.evaluation.embedders.base import Embedder
+from musiclm_jax.evaluation.prompts import Prompt
+from musiclm_jax.inference import assembly
+from musiclm_jax.inference.cascade import Cascade
+from musiclm_jax.inference.decoding import StageDecoder
+from musiclm_jax.inference.music_lm import MusicLM
+from musiclm_jax.inference.request import Request
+from musiclm_jax.streams import require_same_stream
+from musiclm_jax.training.hooks import Run
+
+_Clips = Iterable[clips_of.Clip | clips_of.BadClip]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Others:
+  """The parts of a model beside the stage that is trained.
+
+  Attributes:
+    codec: Acoustic codes to audio.
+    conditioner: Prompts to codes.
+    stages: The other two, by name; their weights stay on the host between two
+      evaluations.
+  """
+
+  codec: Codec
+  conditioner: Conditioner
+  stages: Mapping[str, bundle.Bundle]
+
+  def with_stage(self, contents: bundle.BundleContents) -> MusicLM:
+    """The whole model.
+
+    Raises:
+      ValueError: They do not fit together.
+    """
+    stages = {**self.stages, contents.config.spec.name: contents}
+    if len(stages) == len(self.stages) or set(stages) != set(assembly.STAGES):
+      raise ValueError(
+        f'Stage {contents.config.spec.name!r} is trained, and the others are'
+        f' {sorted(self.stages)}; give all but it of'
+        f' {", ".join(assembly.STAGES)}.'
+      )
+    for stage in stages.values():
+      self._require_made(stage)
+    return MusicLM(
+      codec=self.codec,
+      conditioner=self.conditioner,
+      cascade=Cascade(
+        **{
+          name: StageDecoder(
+            config=stage.config,
+            params=jax.tree.map(_on_device, stage.weights['params']),
+          )
+          for name, stage in stages.items()
+        }
+      ),
+      semantic=_nothing_to_continue,
+      fingerprints={},
+    )
+
+  def _require_made(self, stage: bundle.BundleContents) -> None:
+    for maker in (self.codec, self.conditioner):
+      wanted = stage.config.spec.streams.get(maker.stream.name)
+      if wanted is not None:
+        require_same_stream(
+          wanted=wanted,
+          got=maker.stream,
+          remedy=f'Stage {stage.config.spec.name!r} is trained on codes of'
+          f' another model than the {maker.stream.name} codes here; give the'
+          ' bundles that made its tokens.',
+        )
+
+
+class EvaluateMusic:
+  """Makes music of the same prompts every so often, and measures it; a `Hook`."""
+
+  def __init__(
+    self,
+    *,
+    others: Others,
+    prompts: Sequence[Prompt],
+    reference: Callable[[], music.Heard],
+    embedders: Sequence[Embedder],
+    request: Request,
+    every_steps: int,
+    num_audio_examples: int = 4,
+    name: str = 'music',
+  ):
+    """Makes and hears nothing yet.
+
+    Args:
+      others: The model that the stage is put into.
+      prompts: What is asked for. `file` is what a piece is called: it is the
+        pair, for KLD, of a clip of that name of the reference.
+      reference: Hears it, once, when it is wanted first.
+      embedders: Those that hear both sides.
+      request: Of the prompts: length, seed, sampling.
+      every_steps: When; also at the end of the run.
+      num_audio_examples: Pieces whose audio is logged.
+      name: Figures are named `<name>/...`.
+    """
+    self._others = others
+    self._prompts = tuple(prompts)
+    self._hear_reference = reference
+    self._embedders = tuple(embedders)
+    self._request = request
+    self._every_steps = every_steps
+    self._num_audio_examples = num_audio_examples
+    self._name = name
+    self._reference: music.Heard | None = None
+    self._has_checked = False
+
+  def due(self, run: Run) -> bool:
+    if not self._has_checked:  # After the first step, not hours later.
+      self._others.with_stage(_shapes_of_stage(run))
+      self._has_checked = True
+    return run.every(self._every_steps)
+
+  def __call__(self, run: Run) -> None:
+    is_first = self._reference is None
+    if is_first:
+      self._reference = self._hear_reference()
+    contents = _stage_of(run)
+    weights = jax.tree.map(bundle.to_host, contents.weights)
+    model = self._others.with_stage(
+      dataclasses.replace(contents, weights=weights)
+    )
+    made = model.compose(self._request)
+    generated = music.hear(
+      self._clips(made.waveform, sample_rate_hz=made.sample_rate_hz),
+      source=f'step {run.step}',
+      embedders=self._embedders,
+    )
+    found = music.evaluate(
+      generated,
+      self._reference,
+      embedders=self._embedders,
+      prompts=self._prompts,
+    )
+    if is_first:
+      for warning in found.warnings:
+        logging.warning('%s: %s.', self._name, warning)
+    figures = {f'{self._name}/{k}': v for k, v in figures_of(found).items()}
+    figures = of_first_process(figures)
+    run.writer.scalars(run.step, figures)
+    run.figures.update(figures)
+    run.writer.waveforms(
+      run.step,
+      {
+        f'{self._name}/{prompt.text}': waveform[None]
+        for prompt, waveform in zip(
+          self._prompts[: self._num_audio_examples], made.waveform
+        )
+      },
+      sample_rate_hz=made.sample_rate_hz,
+    )
+
+  def _clips(
+    self, waveforms: np.ndarray, *, sample_rate_hz: int
+  ) -> Iterator[clips_of.Clip]:
+    for prompt, waveform in zip(self._prompts, waveforms, strict=True):
+      yield clips_of.Clip(
+        name=prompt.file, waveform=waveform, sample_rate_hz=sample_rate_hz
+      )
+
+
+def figures_of(found: music.MusicReport) -> dict[str, float]:
+  """Its figures without their intervals, by path."""
+  figures = {
+    f'fad/{name}': fad.distance.mean for name, fad in found.frechet.items()
+  }
+  for name, kld in found.kld.items():
+    figures[f'kld_of_sets/{name}'] = kld.sets.mean
+    if kld.paired is not None:
+      figures[f'kld_of_pairs/{name}'] = kld.paired.mean
+  for name, mcc in found.consistency.items():
+    figures[f'mcc/{name}'] = mcc.matched.mean
+    figures[f'mcc_above_shuffled/{name}'] = mcc.above_shuffled.mean
+  for name, level in music.level_estimates(found.generated).items():
+    figures[f'level/{name}'] = level.mean
+  return figures
+
+
+def of_first_process(figures: dict[str, float]) -> dict[str, float]:
+  """The same figures in every process, for they may decide what is kept."""
+  if jax.process_count() == 1:
+    return figures
+  from jax.experimental import multihost_utils
+
+  values = np.array(list(figures.values()), np.float32)
+  values = multihost_utils.broadcast_one_to_all(values)
+  return dict(zip(figures, map(float, values)))
+
+
+def _stage_of(run: Run) -> bundle.BundleContents:
+  """What the run would publish now."""
+  contents = run.training.bundle(run.state)
+  if contents.kind != 'stage':
+    raise ValueError(
+      f'Music is made by a stage, and this run trains a {contents.kind!r}; leave'
+      ' EvaluateMusic out of its hooks.'
+    )
+  return contents
+
+
+def _shapes_of_stage(run: Run) -> bundle.BundleContents:
+  """The same with shapes for weights; nothing is computed."""
+  found = []
+
+  def take(state: object) -> object:
+    found.append(_stage_of(dataclasses.replace(run, state=state)))
+    return found[0].weights
+
+  shapes = jax.eval_shape(take, run.state)
+  return dataclasses.replace(found[0], weights=shapes)
+
+
+def _on_device(leaf: np.ndarray | jax.ShapeDtypeStruct) -> object:
+  """Once, for NumPy arrays would be copied at every call; shapes stay."""
+  return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
+
+
+def _nothing_to_continue() -> NoReturn:
+  raise ValueError('Pieces of an evaluation go on from nothing.')
