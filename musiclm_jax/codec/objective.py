@@ -6,7 +6,9 @@ losses of both players, feature matching, multi-scale mel distance, weights 1,
 100 and 1. Equation 6 divides the distance of features by their number of
 steps; ours divides by the channels too, so that a wide layer weighs no more
 than a narrow one. The paper gives no weight for the commitment loss and no
-warm-up of the discriminators: both ours.
+warm-up of the discriminators: both ours. The time-domain term of Défossez et
+al., "High Fidelity Neural Audio Compression" (2022), section 3.4, may join them:
+it has a short run follow the phase of harmonics, which mels do not see.
 
 Padding takes no part: both waveforms are silenced there before anybody
 listens, and steps that stand for padding alone have no weight in any loss.
@@ -44,6 +46,7 @@ class LossConfig:
     feature_weight: Of feature matching.
     reconstruction_weight: Of the mel distance.
     commitment_weight: Of the latents' distance to their codes.
+    waveform_weight: Of the mean |difference| of the waveforms; 0 in SoundStream.
     adversarial_start: Step from which the generator hears the discriminators,
       in hinge loss and feature matching.
     discriminator_start: Step from which the discriminators learn.
@@ -54,6 +57,7 @@ class LossConfig:
   feature_weight: float = 100.0
   reconstruction_weight: float = 1.0
   commitment_weight: float = 0.25
+  waveform_weight: float = 0.0
   adversarial_start: int = 0
   discriminator_start: int = 0
   mel_distance: reconstruction.MelDistanceConfig = (
@@ -75,7 +79,8 @@ class Generated:
 
   Attributes:
     waveform: The reconstruction, silent over padding.
-    losses: Mel distance by window and commitment, unweighted.
+    losses: Mel distance by window, commitment and distance of the waveforms,
+      unweighted.
     metrics: Figures to log.
     updates: The codebooks, moved on.
   """
@@ -135,7 +140,11 @@ class SoundStreamObjective:
     distances = self._mel_distance(waveform, fake, batch)
     return Generated(
       waveform=fake,
-      losses={**distances, 'commitment': made.quantized.commitment},
+      losses={
+        **distances,
+        'commitment': made.quantized.commitment,
+        'waveform': WeightedMean.of(jnp.abs(waveform - fake), sample_mask),
+      },
       metrics=_codebook_figures(made.quantized),
       updates=updates,
     )
@@ -161,11 +170,13 @@ class SoundStreamObjective:
     features = feature_distance(judged.real, judged.fake)
     losses = dict(generated.losses)
     commitment = losses.pop('commitment').mean
+    samples = losses.pop('waveform').mean
     mel = sum(term.mean for term in losses.values())
     heard = jnp.where(step >= config.adversarial_start, 1, 0)
     loss = (
       config.reconstruction_weight * mel
       + config.commitment_weight * commitment
+      + config.waveform_weight * samples
       + heard.astype(mel.dtype)
       * (
         config.adversarial_weight * adversarial
@@ -175,6 +186,7 @@ class SoundStreamObjective:
     figures = {
       'mel_distance': mel,
       'commitment': commitment,
+      'waveform_distance': samples,
       'generator_hinge': adversarial,
       'feature_distance': features,
     }

@@ -110,7 +110,9 @@ def test_features_are_compared_by_means_of_layers():
 def test_each_player_starts_at_its_step():
   timed = dataclasses.replace(
     OBJECTIVE,
-    losses=objective.LossConfig(adversarial_start=5, discriminator_start=3),
+    losses=objective.LossConfig(
+      adversarial_start=5, discriminator_start=3, waveform_weight=6.0
+    ),
   )
   generated = objective.Generated(
     waveform=jnp.zeros((1, 1)),
@@ -118,6 +120,7 @@ def test_each_player_starts_at_its_step():
       'mel_distance/64': WeightedMean.of(2.0),
       'mel_distance/128': WeightedMean.of(3.0),
       'commitment': WeightedMean.of(4.0),
+      'waveform': WeightedMean.of(0.5),
     },
     metrics={},
     updates={},
@@ -134,7 +137,7 @@ def test_each_player_starts_at_its_step():
       float(timed.generator_loss(generated, judged, step).loss.mean),
     )
 
-  plain = 2 + 3 + 0.25 * 4
+  plain = 2 + 3 + 0.25 * 4 + 6 * 0.5
   heard = plain + 1 * 0.75 + 100 * 0.25
   learning = 1 + 1.25
   assert losses(2) == pytest.approx((0, plain))
