@@ -64,7 +64,7 @@ class Classifier(Embedder, Protocol):
   def probabilities(
     self, embeddings: Frames
   ) -> Float[np.ndarray, 'frames classes']:
-    """How likely each class is, by itself: rows do not add up to 1."""
+    """How likely each class is: by itself, or of all classes together."""
     ...
 
 

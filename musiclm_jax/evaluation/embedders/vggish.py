@@ -17,18 +17,16 @@ from __future__ import annotations
 
 import functools
 import os
-import pathlib
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Float
 
 from musiclm_jax.array_types import Array, Waveform
 from musiclm_jax.audio import framing, spectral
-from musiclm_jax.evaluation.embedders import base
+from musiclm_jax.evaluation.embedders import base, state_dict
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_FRAMES = 96
@@ -86,23 +84,9 @@ def load(path: str | os.PathLike[str]) -> Vggish:
   Raises:
     ValueError: The file lacks a layer, or is no state dict.
   """
-  path = pathlib.Path(path).expanduser()
-  if not path.is_file():
-    raise ValueError(f'{path} is no file; name the weights of VGGish.')
-  if path.suffix == '.safetensors':
-    weights = safetensors.numpy.load_file(path)
-  else:
-    from musiclm_jax.export import state_dicts  # PyTorch, of the extra `torch`.
-
-    weights = state_dicts.read(path)
-  missing = [name for name in _names() if name not in weights]
-  if missing:
-    raise ValueError(
-      f'{path} has no {missing[0]!r}, which a state dict of VGGish has; it holds'
-      f' {", ".join(list(weights)[:3])} …'
-    )
+  weights, path = state_dict.read(path, of='VGGish')
   return Vggish(
-    {name: np.asarray(weights[name], np.float32) for name in _names()},
+    state_dict.select(weights, _names(), path=path, of='VGGish'),
     weights_sha256=base.file_sha256(path),
   )
 
