@@ -24,6 +24,8 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from etils.epath import backend, gpath  # noqa: E402
+from fsspec.implementations import dirfs, local  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
@@ -34,3 +36,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   for item in items:
     if 'accelerator' in item.keywords and jax.default_backend() == 'cpu':
       item.add_marker(skip)
+
+
+class _Bucket(dirfs.DirFileSystem):
+  """Files in a local folder; as in a bucket, none can be appended to."""
+
+  def open(self, path, mode='rb', **options):
+    assert 'a' not in mode, f'{path} would be appended to.'
+    return super().open(path, mode=mode, **options)
+
+
+@pytest.fixture
+def buckets(tmp_path, monkeypatch):
+  """Lets `gs://…` lead to a local folder, which holds the buckets."""
+  files = tmp_path / 'buckets'
+  system = _Bucket(str(files), local.LocalFileSystem(auto_mkdir=True))
+  others = backend.fsspec_backend.fs
+  monkeypatch.setattr(
+    backend.fsspec_backend,
+    'fs',
+    lambda path: system if '://' in os.fspath(path) else others(path),
+  )
+  # Else TensorFlow is asked, which another test may have imported.
+  monkeypatch.setattr(gpath, '_is_tf_installed', lambda: False)
+  return files / 'gs:'

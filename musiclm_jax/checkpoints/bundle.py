@@ -15,15 +15,18 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from etils import epath
 
-from musiclm_jax.checkpoints import config_json
+from musiclm_jax.checkpoints import buckets, config_json
 from musiclm_jax.checkpoints import fingerprint as fingerprints
+from musiclm_jax.checkpoints.buckets import Folder
 from musiclm_jax.streams import TokenStream
 
 MODEL_JSON = 'model.json'
@@ -70,7 +73,7 @@ class Bundle(BundleContents):
     fingerprint: Of these weights and this config.
   """
 
-  directory: pathlib.Path
+  directory: Folder
   fingerprint: str
 
   @property
@@ -98,7 +101,7 @@ def publish(
   Returns:
     The fingerprint.
   """
-  directory = _local(directory)
+  directory = buckets.folder(directory)
   config = config_json.to_json(contents.config)
   weights = {
     path: to_host(leaf)
@@ -134,7 +137,7 @@ def load(
   Raises:
     ValueError: It is missing, damaged, edited, or of another kind.
   """
-  directory = _local(directory)
+  directory = buckets.folder(directory)
   model = read_model_json(directory)
   if kind is not None and model['kind'] != kind:
     raise ValueError(
@@ -165,15 +168,15 @@ def load(
 
 def read_model_json(directory: str | os.PathLike[str]) -> dict[str, Any]:
   """`model.json` as it stands, not verified: no weights read, nothing imported."""
-  path = _local(directory) / MODEL_JSON
-  try:
-    model = json.loads(path.read_text())
-  except FileNotFoundError as error:
+  path = buckets.folder(directory) / MODEL_JSON
+  if not path.exists():
     raise ValueError(
       f'{path.parent} is not a bundle: it has no {MODEL_JSON}. Give the folder'
       ' of a trained model; if its training has not ended, it is not published'
       ' yet.'
-    ) from error
+    )
+  try:
+    model = json.loads(path.read_text())
   except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise ValueError(
       f'{path} is not JSON ({error}); copy the bundle again from where it came.'
@@ -230,14 +233,17 @@ def _model_json(
 
 
 def _write(
-  directory: pathlib.Path,
+  directory: Folder,
   *,
   model: dict[str, Any],
   weights: dict[str, np.ndarray],
   gin_config: str,
 ) -> None:
-  """Stages the three files beside their places, then renames them."""
-  staging = directory / _STAGING
+  """Stages the three files, then moves each to its place."""
+  is_bucket = buckets.is_bucket(directory)
+  staging = (
+    pathlib.Path(tempfile.mkdtemp()) if is_bucket else directory / _STAGING
+  )
   shutil.rmtree(staging, ignore_errors=True)
   staging.mkdir(parents=True)
   try:
@@ -248,12 +254,18 @@ def _write(
     # safetensors makes its file for the owner alone.
     shutil.copymode(staging / CONFIG_GIN, staging / WEIGHTS)
     (staging / MODEL_JSON).write_text(json.dumps(model, indent=2) + '\n')
+    directory.mkdir(parents=True, exist_ok=True)
     # The manifest last: without it the folder is no bundle, and between the
     # renames of a second publish the fingerprint tells.
     for name in (WEIGHTS, CONFIG_GIN, MODEL_JSON):
+      if is_bucket:
+        # Where a file is whole or absent.
+        epath.Path(staging / name).copy(directory / name, overwrite=True)
+        continue
       _sync(staging / name)
       os.replace(staging / name, directory / name)
-    _sync(directory)
+    if not is_bucket:
+      _sync(directory)
   except (OSError, safetensors.SafetensorError) as error:
     raise OSError(
       f'The bundle could not be written to {directory}: {error}. Free some'
@@ -263,9 +275,14 @@ def _write(
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def _read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_weights(path: Folder) -> dict[str, np.ndarray]:
   try:
-    return safetensors.numpy.load_file(path)
+    if not buckets.is_bucket(path):
+      return safetensors.numpy.load_file(path)
+    # From memory safetensors reads no bfloat16.
+    with tempfile.TemporaryDirectory() as staging:
+      copy = path.copy(pathlib.Path(staging) / WEIGHTS)
+      return safetensors.numpy.load_file(copy)
   except FileNotFoundError as error:
     raise ValueError(
       f'{path} is missing; copy the bundle again from where it came.'
@@ -294,15 +311,6 @@ def to_host(leaf: Any) -> np.ndarray:
 
 def _stream(fields: dict[str, Any] | None) -> TokenStream | None:
   return None if fields is None else TokenStream.from_json(fields)
-
-
-def _local(directory: str | os.PathLike[str]) -> pathlib.Path:
-  if '://' in os.fspath(directory):
-    raise ValueError(
-      f'{directory} is not a local path; bundles live in local or mounted'
-      ' folders. Mount the bucket, or copy the bundle.'
-    )
-  return pathlib.Path(directory)
 
 
 def _sync(path: pathlib.Path) -> None:

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import os
-import pathlib
+
+from musiclm_jax.checkpoints import buckets
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:
   """Writes UTF-8 under a hidden name beside it, and renames that."""
-  path = pathlib.Path(path)
+  path = buckets.folder(path)
   staging = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
     staging.write_text(text, encoding='utf-8')
-    os.replace(staging, path)
+    staging.replace(path)
   finally:
     staging.unlink(missing_ok=True)

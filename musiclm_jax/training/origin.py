@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 
 from musiclm_jax.checkpoints import text_file
+from musiclm_jax.checkpoints.buckets import Folder
 
 FILE_NAME = 'trained_on.json'
 
@@ -39,7 +39,7 @@ def of(training: Any) -> dict[str, str]:
 
 
 def require_same(
-  directory: pathlib.Path, trained_on: Mapping[str, str], *, resumes: bool
+  directory: Folder, trained_on: Mapping[str, str], *, resumes: bool
 ) -> None:
   """Keeps the fingerprints beside a run, and holds the run to them.
 

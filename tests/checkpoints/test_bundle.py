@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -217,9 +218,18 @@ def test_a_full_disk_leaves_the_earlier_bundle_whole(tmp_path, monkeypatch):
   assert bundle.load(tmp_path).fingerprint == published
 
 
-def test_a_bucket_is_refused_by_name():
-  with pytest.raises(ValueError, match='gs://bucket/model is not a local path'):
-    bundle.load('gs://bucket/model')
+def test_a_bundle_in_a_bucket_comes_back_exactly(buckets):
+  with pytest.raises(ValueError, match='gs://b/model is not a bundle'):
+    bundle.load('gs://b/model')
+  for seed in (0, 1):  # The second takes the place of the first.
+    published = bundle.publish(
+      'gs://b/model', make_contents(weights=make_weights(seed))
+    )
+  got = bundle.load('gs://b/model', kind='codec')
+  assert got.fingerprint == published
+  jax.tree.map(np.testing.assert_array_equal, got.weights, make_weights(1))
+  files = {path.name for path in (buckets / 'b' / 'model').iterdir()}
+  assert files == {bundle.MODEL_JSON, bundle.WEIGHTS, bundle.CONFIG_GIN}
 
 
 def test_no_weights_are_refused(tmp_path):
