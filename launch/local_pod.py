@@ -6,7 +6,8 @@
 
 Each process is one host of the pod, with its own virtual CPU devices, and is
 told of the others by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-JAX_PROCESS_ID. If one of them fails, the others are ended.
+JAX_PROCESS_ID. If one of them fails, the others are ended, and with
+--max_restarts all of them are started again, from the last checkpoint.
 """
 
 import argparse
@@ -27,29 +28,81 @@ _GRACE_SECONDS = 10.0
 
 
 def run(
-  command: Sequence[str], *, processes: int, devices_per_process: int
+  command: Sequence[str],
+  *,
+  processes: int,
+  devices_per_process: int,
+  max_restarts: int = 0,
 ) -> int:
-  """Runs `command` in every process of a pod; the exit status of the pod."""
+  """Runs `command` in every process of a pod; the exit status of the pod.
+
+  Args:
+    command: The program and its arguments.
+    processes: Of the pod.
+    devices_per_process: Virtual CPU devices of each.
+    max_restarts: How often a pod is started again whose status says that this
+      may help: that of a process that was stopped, or ended by a signal.
+  """
+  with _sigterm_is_noted() as sigterms:
+    for restart in range(max_restarts + 1):
+      pod = _start(command, processes, devices_per_process)
+      try:
+        status = _wait(pod, sigterms)
+      except KeyboardInterrupt:
+        # The terminal has sent SIGINT to the processes too.
+        for process in pod:
+          process.wait()
+        raise
+      passing = status == os.EX_TEMPFAIL or status >= 128
+      if sigterms or not passing or restart == max_restarts:
+        return status
+      _say(
+        f'the pod ended with status {status} and is started again'
+        f' ({restart + 1} of {max_restarts}).'
+      )
+
+
+def _start(
+  command: Sequence[str], processes: int, devices_per_process: int
+) -> list[subprocess.Popen]:
   port = _free_port()
-  pod = [
+  return [
     subprocess.Popen(
       command, env=_environment(port, index, processes, devices_per_process)
     )
     for index in range(processes)
   ]
-  with _sigterm_goes_to(pod):
-    while any(process.poll() is None for process in pod):
-      for index, process in enumerate(pod):
-        if process.poll() not in (None, *_ORDERLY):
-          print(
-            f'local_pod: process {index} of {processes} ended with status'
-            f' {process.returncode}; the others are ended.',
-            file=sys.stderr,
-          )
-          _end(pod)
-          return abs(process.returncode)
-      time.sleep(0.1)
-  return max(abs(process.returncode) for process in pod)
+
+
+def _wait(pod: Sequence[subprocess.Popen], sigterms: Sequence[int]) -> int:
+  """Returns the status of the pod, none of whose processes is left."""
+  passed_on = False
+  while True:
+    ended = [process.poll() is not None for process in pod]
+    failed = {
+      index: _status(process)
+      for index, process in enumerate(pod)
+      if ended[index] and process.returncode not in _ORDERLY
+    }
+    if failed:
+      for index, status in failed.items():
+        _say(f'process {index} of {len(pod)} ended with status {status}.')
+      _end(pod)
+      # What was killed has ended those that failed in the same moment.
+      return max(failed.values())
+    if all(ended):
+      return max(map(_status, pod))
+    if sigterms and not passed_on:
+      passed_on = True
+      for process in pod:
+        process.terminate()
+    time.sleep(0.1)
+
+
+def _status(process: subprocess.Popen) -> int:
+  """As a shell says it: 128 more than the number of a signal."""
+  status = process.returncode
+  return status if status >= 0 else 128 - status
 
 
 def _environment(
@@ -77,33 +130,34 @@ def _free_port() -> int:
 
 def _end(pod: Sequence[subprocess.Popen]) -> None:
   """Asks every process to end, and ends those that do not."""
-  for process in pod:
-    process.terminate()
+  running = [index for index, p in enumerate(pod) if p.poll() is None]
+  if running:
+    _say('the others are ended.')
+  for index in running:
+    pod[index].terminate()
   deadline = time.monotonic() + _GRACE_SECONDS
-  for process in pod:
+  for index in running:
     try:
-      process.wait(max(0.0, deadline - time.monotonic()))
+      pod[index].wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-      process.kill()
-      process.wait()
+      _say(f'process {index} waits for one that has ended; it is killed.')
+      pod[index].kill()
+      pod[index].wait()
+
+
+def _say(message: str) -> None:
+  print(f'local_pod: {message}', file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _sigterm_goes_to(pod: Sequence[subprocess.Popen]) -> Iterator[None]:
+def _sigterm_is_noted() -> Iterator[list[int]]:
   """A pod that is asked to end lets its processes save first."""
-
-  def pass_on(*_: object) -> None:
-    for process in pod:
-      process.terminate()
-
-  before = signal.signal(signal.SIGTERM, pass_on)
+  sigterms = []
+  before = signal.signal(
+    signal.SIGTERM, lambda number, frame: sigterms.append(number)
+  )
   try:
-    yield
-  except KeyboardInterrupt:
-    # The terminal has sent SIGINT to the processes too.
-    for process in pod:
-      process.wait()
-    raise
+    yield sigterms
   finally:
     signal.signal(signal.SIGTERM, before)
 
@@ -114,17 +168,26 @@ def main() -> None:
   )
   parser.add_argument('--processes', type=int, required=True)
   parser.add_argument('--devices_per_process', type=int, default=1)
+  parser.add_argument(
+    '--max_restarts',
+    type=int,
+    default=0,
+    help='how often a pod that lost a process is started again',
+  )
   parser.add_argument('verb', help='a verb of musiclm, after `--`')
   parser.add_argument('arguments', nargs=argparse.REMAINDER)
   flags = parser.parse_args()
   if min(flags.processes, flags.devices_per_process) < 1:
     parser.error('--processes and --devices_per_process are at least 1.')
+  if flags.max_restarts < 0:
+    parser.error('--max_restarts is at least 0.')
   module = f'musiclm_jax.cli.{flags.verb}'
   sys.exit(
     run(
       [sys.executable, '-m', module, *flags.arguments],
       processes=flags.processes,
       devices_per_process=flags.devices_per_process,
+      max_restarts=flags.max_restarts,
     )
   )
 

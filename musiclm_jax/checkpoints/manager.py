@@ -25,7 +25,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from musiclm_jax.checkpoints import checksum
+from musiclm_jax.checkpoints import buckets, checksum
 
 _STATE = 'state'
 _HOST = 'host'
@@ -299,6 +299,8 @@ def _clear_read_errors(
 ) -> Iterator[None]:
   try:
     yield
+  except jax.errors.JaxRuntimeError:
+    raise  # Of the machine or the pod, not of the files.
   except Exception as error:  # Orbax and TensorStore raise a dozen types.
     earlier = [step for step in others if step != int(path.name)]
     raise ValueError(
@@ -311,6 +313,8 @@ def _clear_read_errors(
 def _clear_write_errors(directory: epath.Path) -> Iterator[None]:
   try:
     yield
+  except jax.errors.JaxRuntimeError:
+    raise  # Of the machine or the pod, not of the files.
   except Exception as error:  # Orbax and TensorStore raise a dozen types.
     cause = _OS_ERROR.search(str(error))
     raise OSError(
@@ -333,7 +337,7 @@ def _first_line(error: Exception) -> str:
 def _absolute(directory: str | os.PathLike[str]) -> epath.Path:
   """Orbax refuses relative paths."""
   text = os.fspath(directory)
-  return epath.Path(text if '://' in text else os.path.abspath(text))
+  return epath.Path(text if buckets.is_bucket(text) else os.path.abspath(text))
 
 
 def _wait_for_all(what: str) -> None:

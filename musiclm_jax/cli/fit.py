@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Sequence
 
 import musiclm_jax
-from musiclm_jax.cli import flags, train
+from musiclm_jax.cli import flags, pod, train
 from musiclm_jax.cli import main as shell
 
 _FOLDER = pathlib.Path(musiclm_jax.__file__).parent / 'tokenization'
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
   )
   fit = setup.configure(options, root=module.fit, supplied=['gin_config'])
   train.keep_compiled_programs()
-  train.join_processes()
+  pod.join()
   fit(gin_config=setup.operative_config)
 
 

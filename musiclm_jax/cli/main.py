@@ -25,7 +25,7 @@ from typing import NoReturn
 
 import absl.logging
 
-from musiclm_jax.cli import flags, host_memory
+from musiclm_jax.cli import flags, host_memory, pod
 
 _FOLDER = pathlib.Path(__file__).parent
 
@@ -60,7 +60,10 @@ def verbs() -> dict[str, str]:
 
 
 def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
-  """Runs `verb` and exits: 1 after an error, 2 if the command was wrong."""
+  """Runs `verb` and exits: 1 after an error, 2 if the command was wrong.
+
+  A verb that is to be started again exits with 75, or as if by a signal.
+  """
   argv = list(sys.argv[1:] if argv is None else argv)
   show_traceback = '--traceback' in argv or 'MUSICLM_TRACEBACK' in os.environ
   argv = [arg for arg in argv if arg != '--traceback']
@@ -87,6 +90,12 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
       traceback.print_exc()
     message = f'{"a defect of ours: " if defect else ""}{describe(error)}'
     code = 2 if isinstance(error, flags.UsageError) else 1
+    if pod.has_lost_another(error):
+      message = (
+        'another process of the pod has ended, or cannot be reached; start the'
+        f' pod again, and it goes on from its last checkpoint. JAX says: {message}'
+      )
+      code = pod.EXIT_LOST
     _fail(verb, message, code=code)
   sys.exit(0)
 
@@ -95,15 +104,14 @@ def run(verb: str, argv: Sequence[str] | None = None) -> NoReturn:
 def log_to_stderr() -> None:
   """Shows what this package logs, and the warnings of all others.
 
-  Orbax says a page at each checkpoint. In a pod the first process speaks.
+  Orbax says a page at each checkpoint.
   """
-  is_first = os.environ.get('JAX_PROCESS_ID', '0') == '0'
   package = str(_FOLDER.parent)
 
   def is_wanted(record: logging.LogRecord) -> bool:
     if record.name == 'asyncio':
       return False  # It shows errors that Orbax raises again, in full.
-    ours = is_first and record.pathname.startswith(package)
+    ours = record.pathname.startswith(package)
     return ours or record.levelno >= logging.WARNING
 
   absl.logging.set_verbosity(absl.logging.INFO)
@@ -166,9 +174,10 @@ def _extra_with(module: str) -> str:
 
 
 def _fail(verb: str, message: str, *, code: int) -> NoReturn:
-  print(f'musiclm {verb}: {message}', file=sys.stderr, flush=True)
+  where = pod.name_of_process()
+  print(f'musiclm {verb}{where}: {message}', file=sys.stderr, flush=True)
   threading.excepthook = lambda args: None  # What fails now fails for this.
-  if 'JAX_COORDINATOR_ADDRESS' in os.environ:
+  if pod.is_joined():
     # At exit JAX waits for the other processes, and they wait for this one.
     os._exit(code)
   sys.exit(code)

@@ -7,9 +7,8 @@
 
 Without --conditioner the codes are those of AudioLM's cascade. A stopped run
 goes on with the shards that are missing. In a pod, each process runs the same
-command and writes its share, with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES
-and JAX_PROCESS_ID; on machines that know nothing of each other, give
---process=0/4 and so on. `musiclm data report` shows what a corpus holds.
+command and writes its share; on machines that know nothing of each other,
+give --process=0/4 and so on. `musiclm data report` shows what a corpus holds.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def tokenize(options: argparse.Namespace) -> None:
   import jax
 
   from musiclm_jax.cli import data as reports
-  from musiclm_jax.cli import train
+  from musiclm_jax.cli import pod, train
   from musiclm_jax.codec.base import load_codec
   from musiclm_jax.conditioning.base import load_conditioner
   from musiclm_jax.data import corpus, token_writer
@@ -68,7 +67,7 @@ def tokenize(options: argparse.Namespace) -> None:
   from musiclm_jax.tokenization.tokenize import Tokenizers
 
   train.keep_compiled_programs()
-  train.join_processes()
+  pod.join()
   index, count = options.process or (jax.process_index(), jax.process_count())
   audio = corpus.AudioCorpus(options.corpus)
   codec = load_codec(options.codec)

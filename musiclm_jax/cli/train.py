@@ -5,16 +5,15 @@
     --gin.MODEL_DIR="'runs/codec'" --gin.CORPUS="'runs/tunebook'"
 
 The same command resumes a run that was interrupted. In a pod, each process
-runs it, with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+runs it; `launch/` has what starts them.
 """
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Sequence
 
-from musiclm_jax.cli import flags
+from musiclm_jax.cli import flags, pod
 from musiclm_jax.cli import main as shell
 
 
@@ -29,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
 
   train = setup.configure(options, root=loop.train, supplied=['gin_config'])
   keep_compiled_programs()
-  join_processes()
+  pod.join()
   train(gin_config=setup.operative_config)
 
 
@@ -40,27 +39,6 @@ def keep_compiled_programs() -> None:
   if not jax.config.jax_compilation_cache_dir:
     cache = pathlib.Path.home() / '.cache' / 'musiclm_jax' / 'xla'
     jax.config.update('jax_compilation_cache_dir', str(cache))
-
-
-def join_processes() -> None:
-  """Joins the pod, if the environment names its coordinator.
-
-  What it leaves out (on a TPU pod, or under Slurm) JAX finds by itself.
-  """
-  import jax
-
-  if 'JAX_COORDINATOR_ADDRESS' in os.environ:
-    jax.distributed.initialize(
-      num_processes=_whole_number('JAX_NUM_PROCESSES'),
-      process_id=_whole_number('JAX_PROCESS_ID'),
-    )
-
-
-def _whole_number(name: str) -> int | None:
-  text = os.environ.get(name)
-  if text is not None and not text.isdecimal():
-    raise flags.UsageError(f'{name} is a whole number, not {text!r}.')
-  return None if text is None else int(text)
 
 
 if __name__ == '__main__':

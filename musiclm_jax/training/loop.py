@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,18 +21,25 @@ from absl import logging
 
 from musiclm_jax.array_types import Batch
 from musiclm_jax.batches import BatchSource
-from musiclm_jax.checkpoints import bundle, config_json
+from musiclm_jax.checkpoints import buckets, bundle, config_json
 from musiclm_jax.checkpoints import warm_start as warm_starts
 from musiclm_jax.checkpoints.manager import CheckpointManager, resume_or_start
 from musiclm_jax.training import origin
 from musiclm_jax.training.feed import Feed
-from musiclm_jax.training.hooks import Hook, Run
+from musiclm_jax.training.hooks import Hook, Profile, Run
 from musiclm_jax.training.meter import Interval, Meter
 from musiclm_jax.training.metrics_writer import MetricsWriter
 from musiclm_jax.training.partitioning import Partitioner
 from musiclm_jax.training.preemption import EXIT_STOPPED, StopSignal
 from musiclm_jax.training.progress import Progress
+from musiclm_jax.training.speed import SaveClock, Speed
 from musiclm_jax.training.state import Trainable, TrainState
+from musiclm_jax.training.watchdog import Watchdog
+
+
+def _no_peak(training: Trainable, batch: Batch) -> float | None:
+  """A loop by itself knows no device's peak rate."""
+  del training, batch
 
 
 def train(
@@ -52,12 +58,16 @@ def train(
   best_metric: str | None = None,
   best_mode: str = 'min',
   max_skipped_in_a_row: int = 10,
+  hang_seconds: int | float | None = None,
+  profile_steps: tuple[int, int] | None = None,
+  seconds_at_peak: Callable[[Trainable, Batch], float | None] = _no_peak,
   gin_config: Callable[[], str] = str,
 ) -> TrainState:
   """Trains, or goes on training, and returns the last state.
 
   Args:
-    model_dir: The run's folder: checkpoints, metrics, and the bundle.
+    model_dir: The run's folder: checkpoints, metrics, and the bundle. It may be
+      in a bucket.
     training: What is trained: `step.Training` or `AdversarialTraining`.
     batches: Endless training batches.
     num_steps: Steps of the whole run, those before a restart included.
@@ -71,6 +81,11 @@ def train(
     best_metric: The best checkpoint by this held-out figure stays too.
     best_mode: 'min' or 'max'.
     max_skipped_in_a_row: As many steps that are not finite end the run.
+    hang_seconds: A run that stands still for longer is ended, as `watchdog`
+      says; an evaluation and a save count as part of the step before.
+    profile_steps: The first and the last step that `hooks.Profile` records.
+    seconds_at_peak: Gives what one device would take for a step's useful FLOPs
+      at its peak rate, for the MFU; `None` where that is not known.
     gin_config: Gives the operative config, to keep it beside the model.
 
   Raises:
@@ -78,7 +93,11 @@ def train(
     ValueError: The run was begun with another seed or on other codes.
     FloatingPointError: Too many steps in a row were not finite.
   """
-  directory = pathlib.Path(model_dir)
+  directory = buckets.folder(model_dir)
+  if profile_steps is not None:
+    first_step, last_step = profile_steps
+    profile = Profile(first_step=first_step, last_step=last_step)
+    hooks = (*hooks, profile)
   partitioner = partitioner or Partitioner()
   first = jax.process_index() == 0
   with contextlib.ExitStack() as stack:
@@ -122,6 +141,12 @@ def train(
       batch=batch,
       hooks=tuple(hooks),
       stop=stop,
+      speed=Speed(
+        num_examples=feed.batch_size,
+        audio_seconds=feed.audio_seconds,
+        num_devices=partitioner.mesh.size,
+        seconds_at_peak=seconds_at_peak(training, batch),
+      ),
       manager=manager,
       save_every_steps=save_every_steps,
       meter=Meter(
@@ -132,6 +157,7 @@ def train(
       progress=stack.enter_context(
         Progress(num_steps=num_steps, start=start, active=first)
       ),
+      watchdog=Watchdog(seconds=hang_seconds),
     )
     del state  # The steps take its memory.
     loop.run_steps()
@@ -198,29 +224,36 @@ class _Loop:
   batch: Batch
   hooks: tuple[Hook, ...]
   stop: StopSignal
+  speed: Speed
   manager: CheckpointManager
   save_every_steps: int
   meter: Meter
   progress: Progress
+  watchdog: Watchdog
 
   def run_steps(self) -> None:
     run, batch = self.run, self.batch
     if run.finished:
       self.progress.say(f'{run.model_dir} is trained to step {run.step}.')
-      self._between_steps()
+      self._between_steps(SaveClock())
       return
     train_step = self._compile()
     self._keep_config()
     self.meter.start_clock()
-    while not (run.finished or run.stopping):
-      run.state, metrics = train_step(run.state, batch)
-      run.step += 1
-      run.stopping = self.stop.requested(run.step)
-      if not (run.finished or run.stopping):
-        batch = self.feed.next()
-        self.meter.wait(self.feed.seconds_waited)
-      self._show(self.meter.add(run.step, metrics))
-      self._between_steps()
+    save_clock = SaveClock()
+    with self.watchdog:
+      while not (run.finished or run.stopping):
+        # By it a profile is read step by step.
+        with jax.profiler.StepTraceAnnotation('train', step_num=run.step + 1):
+          run.state, metrics = train_step(run.state, batch)
+        run.step += 1
+        run.stopping = self.stop.requested(run.step)
+        if not (run.finished or run.stopping):
+          batch = self.feed.next()
+          self.meter.wait(self.feed.seconds_waited)
+        self._show(self.meter.add(run.step, metrics))
+        self._between_steps(save_clock)
+        self.watchdog.beat(run.step)
 
   def _compile(self) -> jax.stages.Compiled:
     began = time.monotonic()
@@ -241,7 +274,7 @@ class _Loop:
       path = self.run.model_dir / bundle.CONFIG_GIN
       path.write_text(text, encoding='utf-8')
 
-  def _between_steps(self) -> None:
+  def _between_steps(self, save_clock: SaveClock) -> None:
     """Hooks and the checkpoint, whichever are due."""
     run = self.run
     run.figures = {}
@@ -257,24 +290,22 @@ class _Loop:
     for hook in due:
       hook(run)
     if saves:
+      run.writer.flush()
+      save_began = time.monotonic()
       self.manager.save(
         run.step, run.state, position=run.step, metrics=run.figures
       )
+      run.writer.scalars(run.step, save_clock.figures(began=save_began))
     self.meter.exclude(time.monotonic() - began)
 
   def _show(self, intervals: list[Interval]) -> None:
     for interval in intervals:
-      rate = interval.steps_per_second
-      speed = {'examples': rate * self.feed.batch_size}
-      if self.feed.audio_seconds is not None:
-        speed['audio_seconds'] = rate * self.feed.audio_seconds
       figures = {f'train/{k}': v for k, v in interval.metrics.items()}
-      figures['speed/steps_per_second'] = rate
-      figures['speed/host_wait_share'] = interval.host_wait_share
-      for unit, value in speed.items():
-        figures[f'speed/{unit}_per_second'] = value
+      figures |= self.speed.figures(interval)
       self.run.writer.scalars(interval.step, figures)
-      self.progress.interval(interval, speed)
+      self.progress.interval(
+        interval, self.speed.amounts(interval), mfu=self.speed.mfu(interval)
+      )
 
 
 def num_parameters(state: TrainState) -> int:

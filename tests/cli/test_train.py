@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from musiclm_jax.cli import flags, train
+from musiclm_jax.cli import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -71,28 +71,6 @@ def test_a_mesh_that_does_not_fit_is_one_line(musiclm_train):
   assert done.returncode == 1
   assert done.stderr.count('\n') == 1
   assert '7919 devices' in done.stderr
-
-
-def test_processes_are_joined_only_if_the_environment_says_so(monkeypatch):
-  calls = []
-  monkeypatch.setattr(
-    jax.distributed, 'initialize', lambda **kw: calls.append(kw)
-  )
-  monkeypatch.delenv('JAX_COORDINATOR_ADDRESS', raising=False)
-  train.join_processes()
-  assert not calls
-  monkeypatch.setenv('JAX_COORDINATOR_ADDRESS', '127.0.0.1:7')
-  train.join_processes()
-  monkeypatch.setenv('JAX_NUM_PROCESSES', '5')
-  monkeypatch.setenv('JAX_PROCESS_ID', '3')
-  train.join_processes()
-  assert calls == [
-    {'num_processes': None, 'process_id': None},
-    {'num_processes': 5, 'process_id': 3},
-  ]
-  monkeypatch.setenv('JAX_PROCESS_ID', 'first')
-  with pytest.raises(flags.UsageError, match="JAX_PROCESS_ID .*not 'first'"):
-    train.join_processes()
 
 
 def test_compiled_programs_are_kept_where_jax_is_told_or_at_home(monkeypatch):

@@ -30,8 +30,8 @@ time.sleep(60)
 SUM_OVER_THE_POD = """
 import os
 import jax
-from musiclm_jax.cli import train
-train.join_processes()
+from musiclm_jax.cli import pod
+pod.join()
 import numpy as np
 from jax.experimental import multihost_utils
 index = jax.process_index()
@@ -43,12 +43,12 @@ assert jax.device_count() == 6 and jax.local_device_count() == 3
 
 ONE_FAILS_AFTER_JOINING = """
 import sys, types
-from musiclm_jax.cli import main, train
+from musiclm_jax.cli import main, pod
 from jax.experimental import multihost_utils
 import jax
 
 def probe(argv):
-  train.join_processes()
+  pod.join()
   if jax.process_index() == 1:
     raise ValueError('out of luck.')
   multihost_utils.sync_global_devices('never')
@@ -76,8 +76,45 @@ def test_when_one_process_fails_the_others_are_ended_with_a_message(capfd):
   command = [sys.executable, '-c', ONE_FAILS]
   assert local_pod.run(command, processes=3, devices_per_process=1) == 7
   assert time.monotonic() - start < 30
-  message = 'process 1 of 3 ended with status 7; the others are ended.'
+  message = 'process 1 of 3 ended with status 7.'
   assert message in capfd.readouterr().err
+
+
+ENDS_DIFFERENTLY_EACH_TIME = """
+import os, pathlib, signal, sys
+starts = pathlib.Path(%r)
+last = os.environ['JAX_PROCESS_ID'] == '1'
+if last:
+  with starts.open('a') as file:
+    file.write(os.environ['JAX_COORDINATOR_ADDRESS'] + '\\n')
+  number = len(starts.read_text().splitlines())
+  if number == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+  sys.exit({2: 75, 3: 134, 4: %d}[number])
+"""
+
+
+@pytest.mark.parametrize(
+  'max_restarts, last, status, starts',
+  [(3, 0, 0, 4), (5, 1, 1, 4), (1, 0, 75, 2), (0, 0, 137, 1)],
+)
+def test_a_pod_is_started_again_where_that_may_help(
+  tmp_path, capfd, max_restarts, last, status, starts
+):
+  code = ENDS_DIFFERENTLY_EACH_TIME % (str(tmp_path / 'starts'), last)
+  got = local_pod.run(
+    [sys.executable, '-c', code],
+    processes=2,
+    devices_per_process=1,
+    max_restarts=max_restarts,
+  )
+  assert got == status
+  addresses = (tmp_path / 'starts').read_text().splitlines()
+  assert len(addresses) == starts
+  err = capfd.readouterr().err
+  assert 'process 1 of 2 ended with status 137.' in err
+  again = f'is started again ({starts - 1} of {max_restarts})'
+  assert (again in err) == (starts > 1)
 
 
 SAVES_SLOWLY = """
@@ -100,7 +137,7 @@ def test_a_pod_that_is_asked_to_stop_lets_every_process_save(tmp_path):
   start_pod = (
     'import sys; from launch import local_pod;'
     f' sys.exit(local_pod.run([sys.executable, "-c", {code!r}],'
-    ' processes=2, devices_per_process=1))'
+    ' processes=2, devices_per_process=1, max_restarts=3))'
   )
   pod = subprocess.Popen([sys.executable, '-c', start_pod], cwd=ROOT)
   while not all((tmp_path / str(i)).exists() for i in range(2)):
@@ -140,8 +177,8 @@ def test_a_process_that_fails_does_not_wait_for_those_that_wait_for_it(capfd):
   # Else it takes the 30 s after which the other gives up.
   assert time.monotonic() - start < 25
   err = capfd.readouterr().err
-  assert 'musiclm probe: out of luck.' in err
-  assert 'process 1 of 2 ended with status 1' in err
+  assert 'musiclm probe (process 1 of 2): out of luck.' in err
+  assert 'process 1 of 2 ended with status 1.' in err
 
 
 def trained(folder: pathlib.Path, *launcher: str) -> list[float]:

@@ -4,6 +4,7 @@
 import dataclasses
 import os
 import signal
+import threading
 
 import jax
 import numpy as np
@@ -11,7 +12,13 @@ import pytest
 
 from musiclm_jax import batches
 from musiclm_jax.checkpoints import bundle
-from musiclm_jax.training import hooks, loop, metrics_writer, optimizers
+from musiclm_jax.training import (
+  hooks,
+  loop,
+  metrics_writer,
+  optimizers,
+  watchdog,
+)
 from musiclm_jax.training.adversarial import AdversarialTraining
 from musiclm_jax.training.partitioning import Partitioner
 from musiclm_jax.training.preemption import EXIT_STOPPED
@@ -218,6 +225,28 @@ def test_too_many_bad_batches_in_a_row_end_the_run(tmp_path):
     FloatingPointError, match='3 steps in a row, up to step 8'
   ):
     run(tmp_path, batches=source, max_skipped_in_a_row=3, save_every_steps=7)
+
+
+def test_a_run_that_stands_still_is_ended_after_its_last_step(
+  tmp_path, monkeypatch
+):
+  ended = threading.Event()
+  last = []
+
+  def end(self):
+    last.append(self._step)
+    ended.set()
+
+  monkeypatch.setattr(watchdog.Watchdog, '_end', end)
+  stands_still = [Do(7, lambda: ended.wait(60))]
+  run(
+    tmp_path,
+    num_steps=9,
+    save_every_steps=100,
+    hang_seconds=3,
+    hooks=stands_still,
+  )
+  assert last == [6]
 
 
 def test_other_seed_than_the_run_was_begun_with_is_an_error(tmp_path):

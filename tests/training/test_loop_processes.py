@@ -16,8 +16,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 RUN = """
 import os, signal, sys
-from musiclm_jax.cli import train
-train.join_processes()
+from musiclm_jax.cli import pod
+pod.join()
 import jax, numpy as np
 jax.config.update('jax_enable_x64', True)
 from musiclm_jax.training import adversarial, hooks, loop, optimizers
