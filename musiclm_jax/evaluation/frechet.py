@@ -12,22 +12,21 @@ together; these papers keep the reference whole, whose own share, small where it
 is large, then stays in the figure. A figure is of an embedder: it says nothing
 beside one of another.
 
-Means and covariances are float64 and can be merged (Chan et al., 1979), so that
-a set need not be held.
-
-Shapes: embeddings [frames, dim] of one clip, covariance [dim, dim].
+Shapes: embeddings [frames, dim] of one clip, covariance [dim, dim] (see
+`moments`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
 from musiclm_jax.evaluation import bootstrap
+from musiclm_jax.evaluation.moments import Embeddings, Moments, moments_of
 
 # Below this many samples for each dimension a report warns.
 SAMPLES_PER_DIM = 5
@@ -37,59 +36,6 @@ _NUM_SIZES, _DRAWS_OF_A_SIZE = 8, 4
 _SMALLEST_SHARE = 0.25  # Of the clips, in the smallest set of FAD∞.
 
 _EPSILON = np.finfo(np.float64).eps
-
-Embeddings = Float[np.ndarray, '_ dim']  # Clips differ in length.
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Moments:
-  """What of a set counts.
-
-  Attributes:
-    count: Samples.
-    mean: Of them.
-    scatter: The sum of the outer products of their deviations from it.
-  """
-
-  count: int
-  mean: Float[np.ndarray, ' dim']
-  scatter: Float[np.ndarray, 'dim dim']
-
-  @classmethod
-  def of(cls, embeddings: Embeddings) -> Moments:
-    """Of one sample or more."""
-    if embeddings.ndim != 2 or not len(embeddings):
-      raise ValueError(
-        f'Embeddings are [frames, dim], one frame at least, not'
-        f' {list(embeddings.shape)}.'
-      )
-    embeddings = np.asarray(embeddings, np.float64)
-    if not np.isfinite(embeddings).all():
-      raise ValueError(
-        'Some embeddings are NaN or infinite; look for the clip that they are'
-        ' of, and whether the weights are whole.'
-      )
-    mean = embeddings.mean(axis=0)
-    deviations = embeddings - mean
-    return cls(
-      count=len(embeddings), mean=mean, scatter=deviations.T @ deviations
-    )
-
-  def merge(self, other: Moments) -> Moments:
-    """Those of both sets together."""
-    count = self.count + other.count
-    apart = other.mean - self.mean
-    shift = self.count * other.count / count * np.outer(apart, apart)
-    return Moments(
-      count=count,
-      mean=self.mean + apart * (other.count / count),
-      scatter=self.scatter + other.scatter + shift,
-    )
-
-  @property
-  def covariance(self) -> Float[np.ndarray, 'dim dim']:
-    """Over count - 1; of one sample, zeros."""
-    return self.scatter / max(self.count - 1, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,17 +133,6 @@ class FrechetFigures:
       elif rank < self.dim:
         found.append(f'the covariance of {side} has rank {rank} of {self.dim}')
     return tuple(found)
-
-
-def moments_of(clips: Iterable[Embeddings]) -> Moments:
-  """Of all clips, a clip at a time."""
-  found = None
-  for clip in clips:
-    moments = Moments.of(clip)
-    found = moments if found is None else found.merge(moments)
-  if found is None:
-    raise ValueError('There is no clip to take moments of; give at least 1.')
-  return found
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
