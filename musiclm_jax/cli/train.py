@@ -24,12 +24,17 @@ def main(argv: Sequence[str]) -> None:
 
   # Late, so that `--help` answers at once.
   from musiclm_jax.cli import setup
+  from musiclm_jax.planning import plan
   from musiclm_jax.training import loop
 
-  train = setup.configure(options, root=loop.train, supplied=['gin_config'])
+  supplied = {
+    'gin_config': setup.operative_config,
+    'seconds_at_peak': plan.seconds_at_peak,
+  }
+  train = setup.configure(options, root=loop.train, supplied=supplied)
   keep_compiled_programs()
   pod.join()
-  train(gin_config=setup.operative_config)
+  train(**supplied)
 
 
 def keep_compiled_programs() -> None:

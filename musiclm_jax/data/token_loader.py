@@ -9,6 +9,7 @@ Shapes: codes [batch, frames, levels], frame masks [batch, frames].
 
 from __future__ import annotations
 
+import fractions
 import functools
 import math
 import pathlib
@@ -69,6 +70,10 @@ class TokenBatches(CropSource):
   @property
   def spec(self) -> StageSpec:
     return self._spec
+
+  @property
+  def window_seconds(self) -> fractions.Fraction:
+    return self._spec.window_seconds
 
   @functools.cached_property
   def num_padded_clips(self) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a chip can do, and how chips are joined; no chip is asked.
+"""What a chip can do, and how chips are joined; no chip is measured.
 
 TPU figures: Google Cloud's pages "TPU v5e", "TPU v5p" and "TPU v6e". GPU
 figures: NVIDIA's data sheets of the H100 SXM and the A100 80 GB SXM, dense, with
@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+
+import jax
 
 _GIB = 2**30
 
@@ -34,6 +36,7 @@ class Chip:
     chips_per_host: Joined by the links.
     host_bytes_per_second: What a chip sends to other hosts; None if the torus
       spans hosts.
+    names: What JAX calls it where it is.
   """
 
   flops_per_second: float
@@ -46,6 +49,7 @@ class Chip:
   full_ring: int
   chips_per_host: int
   host_bytes_per_second: float | None = None
+  names: tuple[str, ...]
 
 
 CHIPS = {
@@ -59,6 +63,7 @@ CHIPS = {
     torus_axes=2,
     full_ring=16,
     chips_per_host=8,
+    names=('TPU v5 lite', 'TPU v5e'),
   ),
   'v5p': Chip(
     flops_per_second=459e12,
@@ -70,6 +75,7 @@ CHIPS = {
     torus_axes=3,
     full_ring=4,
     chips_per_host=4,
+    names=('TPU v5', 'TPU v5p'),
   ),
   'v6e': Chip(
     flops_per_second=918e12,
@@ -81,6 +87,7 @@ CHIPS = {
     torus_axes=2,
     full_ring=16,
     chips_per_host=8,
+    names=('TPU v6 lite', 'TPU v6e'),
   ),
   'h100': Chip(
     flops_per_second=989e12,
@@ -93,6 +100,7 @@ CHIPS = {
     full_ring=8,
     chips_per_host=8,
     host_bytes_per_second=50e9,
+    names=('NVIDIA H100 80GB HBM3',),
   ),
   'a100': Chip(
     flops_per_second=312e12,
@@ -105,8 +113,15 @@ CHIPS = {
     full_ring=8,
     chips_per_host=8,
     host_bytes_per_second=25e9,
+    names=('NVIDIA A100-SXM4-80GB',),
   ),
 }
+
+
+def chip_of(device: jax.Device) -> Chip | None:
+  """What is known of a device that is here; a CPU, say, is not."""
+  named = [c for c in CHIPS.values() if device.device_kind in c.names]
+  return named[0] if named else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

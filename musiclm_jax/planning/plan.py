@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
+from absl import logging
 from flax import linen as nn
 from flax.core import meta
 
 from musiclm_jax import batches
-from musiclm_jax.planning import abstract, communication, cost, program
+from musiclm_jax.planning import abstract, communication, cost, devices, program
 from musiclm_jax.planning.devices import Topology
 from musiclm_jax.stages.objective import StageObjective
 from musiclm_jax.training.partitioning import MESH_AXES, Partitioner
@@ -187,6 +188,34 @@ class Plan:
     }
 
 
+def useful_flops(training: Trainable, batch: abstract.AbstractBatch) -> float:
+  """Of one step of all devices, nothing computed twice."""
+  region = _traced(training, batch, remat=False, num_microbatches=1)
+  num_rows = next(iter(batch.values())).shape[0]
+  return cost.flops(region, program.Split(num_rows=num_rows))
+
+
+def seconds_at_peak(training: Trainable, batch: Any) -> float | None:
+  """What one device would take for a step's useful FLOPs at its peak rate.
+
+  Args:
+    training: What is trained.
+    batch: The global one, whose shapes alone are read.
+
+  Returns:
+    `None`, and a line in the log, where the devices' peak rate is not known.
+  """
+  device = jax.devices()[0]
+  chip = devices.chip_of(device)
+  if chip is None:
+    logging.info(
+      'There will be no MFU: the peak rate of %r is not known.',
+      device.device_kind,
+    )
+    return None
+  return useful_flops(training, batch) / chip.flops_per_second
+
+
 class Planner:
   """Evaluates choices for one run; a step is traced once for several."""
 
@@ -272,19 +301,11 @@ class Planner:
   def _region(self, remat: bool, num_microbatches: int) -> program.Region:
     key = remat, num_microbatches
     if key not in self._regions:
-      training = abstract.with_remat(self.run.training, remat=remat)
-      if hasattr(training, 'num_microbatches'):
-        training = dataclasses.replace(
-          training, num_microbatches=num_microbatches
-        )
-      rows = abstract.with_rows(
-        self.run.batch, num_rows=program.PRIME_ROWS * num_microbatches
-      )
-      state = meta.unbox(abstract.boxed_state(training, batch=rows))
-      self._regions[key] = program.trace(
-        training.train_step,
-        state,
-        rows,
+      self._regions[key] = _traced(
+        self.run.training,
+        self.run.batch,
+        remat=remat,
+        num_microbatches=num_microbatches,
         wide=self._wide,
         stored={leaf.size for leaf in jax.tree.leaves(self._state.params)},
       )
@@ -319,6 +340,25 @@ class Planner:
       gradients=peak.others,
       activations=peak.rows,
     )
+
+
+def _traced(
+  training: Trainable,
+  batch: abstract.AbstractBatch,
+  *,
+  remat: bool,
+  num_microbatches: int,
+  **marked: Collection[int],
+) -> program.Region:
+  """The step, for any number of rows; `marked` is `program.trace`'s."""
+  training = abstract.with_remat(training, remat=remat)
+  if hasattr(training, 'num_microbatches'):
+    training = dataclasses.replace(training, num_microbatches=num_microbatches)
+  rows = abstract.with_rows(
+    batch, num_rows=program.PRIME_ROWS * num_microbatches
+  )
+  state = meta.unbox(abstract.boxed_state(training, batch=rows))
+  return program.trace(training.train_step, state, rows, **marked)
 
 
 def _content(run: Run) -> dict[str, Any]:

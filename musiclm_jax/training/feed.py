@@ -26,6 +26,7 @@ class Feed:
     self._position = start
     self._forms = None
     self._sample_rate_hz = getattr(source, 'sample_rate_hz', None)
+    self._window_seconds = getattr(source, 'window_seconds', None)
     self.seconds_waited = 0.0
 
   def next(self) -> dict[str, jax.Array]:
@@ -51,7 +52,9 @@ class Feed:
 
   @property
   def audio_seconds(self) -> float | None:
-    """Of one global batch; `None` if its source states no sample rate."""
+    """Of one global batch; `None` if its source states no rate and no window."""
+    if self._window_seconds is not None:
+      return float(self.batch_size * self._window_seconds)
     if self._sample_rate_hz is None or batch_keys.WAVEFORM not in self._forms:
       return None
     (num_samples, *_), _ = self._forms[batch_keys.WAVEFORM]

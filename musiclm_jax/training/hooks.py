@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +20,7 @@ from absl import logging
 
 from musiclm_jax.batches import BatchSource
 from musiclm_jax.checkpoints import bundle
+from musiclm_jax.checkpoints.buckets import Folder, Mirror
 from musiclm_jax.metrics import Evaluation
 from musiclm_jax.training.metrics_writer import MetricsWriter
 from musiclm_jax.training.partitioning import Partitioner
@@ -44,7 +44,7 @@ class Run:
     figures: Held-out figures of this step; hooks add theirs.
   """
 
-  model_dir: pathlib.Path
+  model_dir: Folder
   training: Trainable
   partitioner: Partitioner
   writer: MetricsWriter
@@ -217,6 +217,8 @@ class Profile:
     if self._recording:
       jax.block_until_ready(run.state)
       jax.profiler.stop_trace()
+      self._mirror.close()
     else:
-      jax.profiler.start_trace(str(run.model_dir / 'profile'))
+      self._mirror = Mirror(run.model_dir / 'profile')
+      jax.profiler.start_trace(str(self._mirror.local))
     self._recording = not self._recording

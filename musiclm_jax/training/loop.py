@@ -292,10 +292,10 @@ class _Loop:
     if saves:
       run.writer.flush()
       save_began = time.monotonic()
-      self.manager.save(
+      if self.manager.save(
         run.step, run.state, position=run.step, metrics=run.figures
-      )
-      run.writer.scalars(run.step, save_clock.figures(began=save_began))
+      ):
+        run.writer.scalars(run.step, save_clock.figures(began=save_began))
     self.meter.exclude(time.monotonic() - began)
 
   def _show(self, intervals: list[Interval]) -> None:

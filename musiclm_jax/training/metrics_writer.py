@@ -23,7 +23,12 @@ import scipy.signal
 import tensorboardX
 from jaxtyping import Float, UInt8
 
+from musiclm_jax.checkpoints.buckets import Mirror
+
 FILE_NAME = 'metrics.jsonl'
+
+# A bucket is written to no more often, but for checkpoints.
+_SECONDS_BETWEEN_COPIES = 60.0
 
 _WINDOW_SAMPLES = 1024
 _RANGE_DB = 80.0
@@ -42,20 +47,20 @@ class MetricsWriter:
     """Opens the files, made if absent.
 
     Args:
-      directory: Usually `<model_dir>/metrics`.
+      directory: Usually `<model_dir>/metrics`; may be in a bucket.
       resumed_step: Figures of later steps, from a run that was cut off, go.
       active: False in every process but the first.
     """
     self._active = active
     if not active:
       return
-    directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / FILE_NAME
+    self._mirror = Mirror(directory)
+    self._mirror.pull(FILE_NAME)
+    path = self._mirror.local / FILE_NAME
     _take_back(path, beyond=resumed_step)
     self._lines = path.open('a', encoding='utf-8')
     self._events = tensorboardX.SummaryWriter(
-      str(directory), purge_step=resumed_step + 1
+      str(self._mirror.local), purge_step=resumed_step + 1
     )
 
   def __enter__(self) -> MetricsWriter:
@@ -65,6 +70,7 @@ class MetricsWriter:
     if self._active:
       self._lines.close()
       self._events.close()
+      self._mirror.close()
 
   def scalars(self, step: int, figures: Mapping[str, float]) -> None:
     """Writes figures, all of one step."""
@@ -77,6 +83,13 @@ class MetricsWriter:
       self._events.add_scalar(name, value, step)
     self._lines.write(json.dumps(line) + '\n')
     self._lines.flush()
+    self._mirror.push(after_seconds=_SECONDS_BETWEEN_COPIES)
+
+  def flush(self) -> None:
+    """Returns when every figure is where a run that resumes looks for it."""
+    if self._active:
+      self._events.flush()
+      self._mirror.push()
 
   def waveforms(
     self,

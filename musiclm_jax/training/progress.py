@@ -57,7 +57,13 @@ class Progress:
   def __exit__(self, *unused_error: Any) -> None:
     self._bar.stop()
 
-  def interval(self, interval: Interval, speed: Mapping[str, float]) -> None:
+  def interval(
+    self,
+    interval: Interval,
+    speed: Mapping[str, float],
+    *,
+    mfu: float | None = None,
+  ) -> None:
     """Shows an interval; `speed` holds more figures a second, by unit."""
     left = (self._num_steps - interval.step) / interval.steps_per_second
     parts = [
@@ -67,6 +73,7 @@ class Progress:
         f'{value:.3g} {unit.replace("_", "-")}/s'
         for unit, value in speed.items()
       ),
+      *(() if mfu is None else (f'MFU {mfu:.0%}',)),
       f'host wait {interval.host_wait_share:.0%}',
       f'ETA {datetime.timedelta(seconds=round(left))}',
     ]
