@@ -63,6 +63,15 @@ class AudioConverter(seqio.FeatureConverter):
     return {batches_lib.WAVEFORM: window, batches_lib.SAMPLE_MASK: window}
 
 
+def task_feature_lengths(layout: StageLayout) -> _Lengths:
+  """Frames of each stream in the window of the stage."""
+  spec = layout.spec
+  return {
+    batches_lib.codes_key(name): stream.num_frames(spec.window_seconds)
+    for name, stream in spec.streams.items()
+  }
+
+
 class StageConverter(seqio.FeatureConverter):
   """Codes of a stage's streams → its row, and where a loss is taken.
 
@@ -81,23 +90,23 @@ class StageConverter(seqio.FeatureConverter):
   }
   PACKING_FEATURE_DTYPES = None
 
-  def __init__(self, layout: StageLayout):
-    """The features are those of the streams of `layout.spec`."""
+  def __init__(
+    self,
+    layout: StageLayout,
+    *,
+    pack: bool = False,
+    use_custom_packing_ops: bool = False,
+  ):
+    """The features are those of the streams of `layout.spec`.
+
+    Rows are never packed: t5x says so by the last two, and SeqIO refuses other.
+    """
     self._layout = layout
     self.TASK_FEATURES = {
       name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32, rank=2)
-      for name in self.task_feature_lengths
+      for name in task_feature_lengths(layout)
     }
-    super().__init__(pack=False)
-
-  @property
-  def task_feature_lengths(self) -> _Lengths:
-    """Frames of each stream in the window of the stage."""
-    spec = self._layout.spec
-    return {
-      batches_lib.codes_key(name): stream.num_frames(spec.window_seconds)
-      for name, stream in spec.streams.items()
-    }
+    super().__init__(pack=pack, use_custom_packing_ops=use_custom_packing_ops)
 
   def _convert_features(
     self, ds: tf.data.Dataset, task_feature_lengths: _Lengths

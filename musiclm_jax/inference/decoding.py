@@ -209,6 +209,32 @@ class StageDecoder:
       )
 
 
+def decode_rows(
+  params: Any,
+  tokens: Int[Array, 'batch length'],
+  *,
+  keys: Key[Array, ' batch'],
+  config: lm.StageLMConfig,
+  sampler: sampling.Sampler,
+) -> Int[Array, 'batch length']:
+  """`StageDecoder.decode` as one traceable function, for programs of others.
+
+  Its cache has all positions from the start, so it reads more than it must.
+  """
+  output = config.layout.output
+  state = _prefill(
+    params, tokens, keys, config=config, num_positions=output.start - 1
+  )
+  state = state.replace(caches=_grow(state.caches, capacity=output.stop - 1))
+  return _run_segment(
+    params,
+    state,
+    jnp.asarray(output.stop),
+    config=config,
+    decoding=DecodingConfig(sampler=sampler),
+  ).tokens
+
+
 def request_keys(seeds: Int[np.ndarray, ' batch']) -> Key[Array, ' batch']:
   """One key a request, a function of its seed alone."""
   return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
@@ -268,8 +294,18 @@ def _run_segment(
       method=lm.StageLM.step,
     )
     after = state.position + 1
-    codes = _sample(prediction.logits, state.keys, after, decoding=decoding)
     first_id, _ = layout.legal_ids(after)
+    repeated = None
+    if layout.output.take.distinct_share is not None:
+      # Of the separator before the first code it is no code.
+      repeated = _column(state.tokens, state.position) - first_id
+    codes = _sample(
+      prediction.logits,
+      state.keys,
+      after,
+      decoding=decoding,
+      repeated=repeated,
+    )
     if decoding.guidance_scale is not None:
       codes = jnp.concatenate([codes, codes])
     given = _column(state.tokens, after)
@@ -291,13 +327,20 @@ def _sample(
   position: jax.Array,
   *,
   decoding: DecodingConfig,
+  repeated: Int[Array, ' rows'] | None,
 ) -> Int[Array, ' batch']:
-  """A code for each request, its key folded with the position."""
+  """A code for each request, its key folded with the position.
+
+  None of those in `repeated`, where a stage makes no code twice in a row.
+  """
   if decoding.guidance_scale is not None:
     conditional, unconditional = jnp.split(logits, 2)
     logits = sampling.guided(
       conditional, unconditional, scale=decoding.guidance_scale
     )
+  if repeated is not None:
+    is_repeat = jnp.arange(logits.shape[1])[None] == repeated[: len(keys), None]
+    logits = jnp.where(is_repeat, -jnp.inf, logits)
   keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, position)
   return decoding.sampler(logits, keys)
 

@@ -1,33 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One way to make a parameter, for both styles of naming its axes.
+"""One way to make a parameter: boxed with the logical names of its axes.
 
-Flax boxes logical axis names with the value (`nn.LogicallyPartitioned`), which
-our partitioner reads. t5x wants bare values and a second collection,
-`params_axes`. Layers call `param` and never know which of the two is asked for.
+Our partitioner reads the boxes (`nn.LogicallyPartitioned`), and
+`integrations.t5x` makes t5x's `params_axes` of them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import linen as nn
-from flax.linen import partitioning as legacy_partitioning
-
-_PARAMS_AXES_STYLE = contextvars.ContextVar('params_axes_style', default=False)
-
-
-@contextlib.contextmanager
-def params_axes_style() -> Iterator[None]:
-  """Within it, `init` gives bare parameters and a `params_axes` collection."""
-  token = _PARAMS_AXES_STYLE.set(True)
-  try:
-    yield
-  finally:
-    _PARAMS_AXES_STYLE.reset(token)
 
 
 def param(
@@ -55,10 +39,6 @@ def param(
   if len(axes) != len(shape):
     raise ValueError(
       f'{name!r} of shape {shape} has axes {axes}: one a dimension.'
-    )
-  if _PARAMS_AXES_STYLE.get():
-    return legacy_partitioning.param_with_axes(
-      name, init, shape, dtype, axes=axes, module=module
     )
   return module.param(
     name, nn.with_logical_partitioning(init, axes), shape, dtype

@@ -41,7 +41,8 @@ class StageObjective:
   """Trains the language model of one stage.
 
   A batch has, for each stream of the stage, `batches.codes_key(name)` and, if
-  clips may be shorter than the window, `batches.frame_mask_key(name)`.
+  clips may be shorter than the window, `batches.frame_mask_key(name)`; or the
+  whole rows that these make, `batches.TOKENS`.
 
   Attributes:
     model: Stage and sizes.
@@ -81,10 +82,13 @@ class StageObjective:
     return self._module.init(key, self._tokens(batch))
 
   def loss(
-    self, variables: Variables, batch: Batch, key: PRNGKey
+    self, variables: Variables, batch: Batch, key: PRNGKey | None
   ) -> LossOutput:
-    drop_key, dropout_key = jax.random.split(key)
+    """As the protocol has it; without a key nothing is dropped."""
     tokens = self._tokens(batch)
+    if key is None:
+      return self._scores(variables, tokens, tokens)
+    drop_key, dropout_key = jax.random.split(key)
     inputs = tokens
     if self.drop_rate:
       inputs = self._layout.drop_inputs(
@@ -102,8 +106,7 @@ class StageObjective:
     self, variables: Variables, batch: Batch, key: PRNGKey
   ) -> Evaluation:
     del key  # Nothing is drawn.
-    tokens = self._tokens(batch)
-    return Evaluation(metrics=self._scores(variables, tokens, tokens).metrics)
+    return Evaluation(metrics=self.loss(variables, batch, None).metrics)
 
   @property
   def trained_on(self) -> dict[str, str]:
@@ -136,7 +139,9 @@ class StageObjective:
     return self.model.layout
 
   def _tokens(self, batch: Batch) -> Tokens:
-    """Whole rows, from the batch's codes and masks."""
+    """Whole rows: the batch's own, or from its codes and masks."""
+    if batches.TOKENS in batch:
+      return jnp.asarray(batch[batches.TOKENS])
     streams = self.model.spec.streams
     wanted = {name: batches.codes_key(name) for name in streams}
     masks = {name: batches.frame_mask_key(name) for name in streams}

@@ -109,7 +109,7 @@ def adamw(
     b2=second,
     eps=epsilon,
     weight_decay=weight_decay,
-    mask=_has_two_dimensions,
+    mask=has_two_dimensions,
   )
 
 
@@ -163,6 +163,11 @@ def slowed(
   return optax.chain(optimizer, optax.GradientTransformation(check, slow))
 
 
+def has_two_dimensions(params: Any) -> Any:
+  """True for what decays: no biases and no gains."""
+  return jax.tree.map(lambda param: param.ndim > 1, params)
+
+
 def learning_rate_of(opt_state: Any) -> jax.Array | None:
   """That of the last update; None of an optimizer that is not of this file."""
   return optax.tree.get(
@@ -207,7 +212,3 @@ def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 def _warmup(count: Any, warmup_steps: int) -> jax.Array:
   """1 / warmup_steps at the first update, 1 from the last of the warm-up on."""
   return jnp.minimum(1.0, (count + 1) / max(warmup_steps, 1))
-
-
-def _has_two_dimensions(params: Any) -> Any:
-  return jax.tree.map(lambda param: param.ndim > 1, params)

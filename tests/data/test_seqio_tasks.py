@@ -150,7 +150,7 @@ def test_codes_become_the_rows_of_the_stage(codes, num_shards):
       itertools.islice(
         seqio.get_dataset(
           'toy_codes',
-          converter.task_feature_lengths,
+          converters.task_feature_lengths(layout),
           converter,
           shard_info=seqio.ShardInfo(index=index, num_shards=num_shards),
         ).as_numpy_iterator(),
@@ -178,7 +178,7 @@ def test_fixed_crops_of_codes_are_one_pass(codes):
   converter = converters.StageConverter(StageLayout(STAGE))
   dataset = seqio.get_dataset(
     'toy_codes',
-    converter.task_feature_lengths,
+    converters.task_feature_lengths(StageLayout(STAGE)),
     converter,
     dataset_split='validation',
   )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core import meta
 
 from musiclm_jax.checkpoints import bundle as bundles
 from musiclm_jax.inference import decoding, sampling
@@ -14,6 +15,7 @@ from musiclm_jax.inference.decoding import DecodingConfig, StageDecoder
 from musiclm_jax.stages import lm
 from musiclm_jax.stages.layout import NO_CODE
 from musiclm_jax.stages.objective import StageObjective
+from musiclm_jax.stages.spec import StageSpec, Take
 from musiclm_jax.training.partitioning import Partitioner
 from tests.stages import toys
 
@@ -49,6 +51,15 @@ def test_greedy_codes_are_the_likeliest_of_the_whole_sequence():
   codes = LAYOUT.unpack(tokens)
   assert codes.min() >= 0
   np.testing.assert_array_equal(codes, jnp.argmax(forward(tokens), axis=-1))
+
+
+def test_traced_within_another_program_the_codes_are_the_same():
+  decode = jax.jit(decoding.decode_rows, static_argnames=('config', 'sampler'))
+  rows = decode(
+    PARAMS, prompt(), keys=keys(), config=CONFIG, sampler=SAMPLED.sampler
+  )
+  wanted = decoder(SAMPLED).decode(prompt(), keys=keys())
+  np.testing.assert_array_equal(rows, wanted)
 
 
 def test_logits_of_every_step_are_those_of_the_whole_sequence():
@@ -275,3 +286,47 @@ def test_requests_that_cannot_be_met_are_errors(options, match):
     decoder().decode(prompt(), keys=keys(), **options)
   with pytest.raises(ValueError, match='rows of 38 positions'):
     decoder().decode(prompt()[:, :-1], keys=keys())
+
+
+def test_no_code_is_made_twice_in_a_row_where_repeats_are_removed():
+  """Cached greedy codes are the likeliest of all others of a whole row."""
+  take = Take(stream=toys.SLOW, distinct_share='1/2')
+  spec = StageSpec(
+    name='runs',
+    inputs=(Take(stream=toys.CLIP),),
+    output=take,
+    window_seconds=5,
+  )
+  config = dataclasses.replace(toys.config(), spec=spec)
+  layout = config.layout
+  tokens = layout.pack_prompt(
+    toys.codes(3) | {'slow': np.zeros((3, 15, 1), np.int32)},
+    given=np.zeros((3, 15, 1), bool),
+  )
+  variables = jax.jit(lm.StageLM(config).init)(jax.random.key(0), tokens)
+  params = meta.unbox(variables)['params']
+  # One code is wanted everywhere, so that repeats are what is likeliest.
+  params['logit_table'] = params['logit_table'].at[-3].mul(30.0)
+
+  def made(**settings):
+    decoding_of = DecodingConfig(segment_length=8, **settings)
+    is_guided = decoding_of.guidance_scale is not None
+    return StageDecoder(
+      config=config, params=params, decoding=decoding_of
+    ).decode(tokens, keys=keys(3), unconditional=tokens if is_guided else None)
+
+  for settings in (
+    {'sampler': sampling.greedy},
+    {},
+    {'guidance_scale': 3.0},
+  ):
+    found = layout.unpack(made(**settings))[:, :, 0]
+    assert found.min() >= 0
+    assert np.all(found[:, 1:] != found[:, :-1])
+  greedy = made(sampler=sampling.greedy)
+  found = layout.unpack(greedy)[:, :, 0]
+  logits = np.array(toys.forward(config, params, greedy))[:, :, 0]
+  repeats = np.argmax(logits, axis=-1)[:, 1:] == found[:, :-1]
+  assert repeats.any()  # The probe itself works.
+  np.put_along_axis(logits[:, 1:], found[:, :-1, None], -np.inf, axis=-1)
+  np.testing.assert_array_equal(found, np.argmax(logits, axis=-1))

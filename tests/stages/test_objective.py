@@ -120,6 +120,29 @@ def test_dropped_conditions_are_not_heard_and_others_are():
   )
 
 
+def test_whole_rows_are_as_good_as_the_codes_they_are_made_of():
+  mask = np.arange(12)[None] < [[12], [7], [12]]
+  codes = BATCH | {batches.frame_mask_key('fast'): mask}
+  tokens = LAYOUT.pack(toys.codes(3), frame_masks={'fast': mask})
+  found = evaluate(OBJECTIVE, {batches.TOKENS: tokens})
+  for name, figure in evaluate(OBJECTIVE, codes).items():
+    np.testing.assert_array_equal(found[name].mean, figure.mean)
+
+
+def test_without_a_key_the_loss_is_that_of_nothing_dropped():
+  objective = StageObjective(
+    model=CONFIG,
+    z_loss_weight=0.0,
+    dropped_streams=('clip',),
+    drop_rate=0.9,
+  )
+  bits = evaluate(objective)['stage/toy/bits_per_code/fast'].mean
+  np.testing.assert_allclose(
+    loss_of(objective, key=None), bits * math.log(2), rtol=1e-6
+  )
+  assert not np.allclose(loss_of(objective), bits * math.log(2), rtol=1e-3)
+
+
 def test_dropout_follows_the_key():
   losses = [
     float(loss_of(OBJECTIVE, key=jax.random.key(seed))) for seed in (0, 0, 1)

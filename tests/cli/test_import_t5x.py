@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from musiclm_jax.checkpoints import bundle
+from musiclm_jax.cli import flags, import_t5x
+from tests.integrations import toys
+
+
+def test_a_run_of_t5x_becomes_a_bundle(tmp_path, capsys):
+  run = toys.write_run(tmp_path / 'run', steps=(7,))
+  output = tmp_path / 'stage'
+  import_t5x.main([f'--model_dir={run}', f'--output={output}'])
+  assert (
+    bundle.load(output, kind='stage').fingerprint in capsys.readouterr().out
+  )
+  assert (output / 'config.gin').read_text() == '# Of t5x.\n'
+  with pytest.raises(flags.UsageError, match='is there already'):
+    import_t5x.main([f'--model_dir={run}', f'--output={output}'])
