@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
+import functools
 import json
 import math
 import pathlib
@@ -32,6 +33,7 @@ import numpy as np
 from jaxtyping import Int
 
 from musiclm_jax.data import corpus
+from musiclm_jax.stages import deduplication
 from musiclm_jax.streams import Exact, TokenStream
 
 FORMAT_VERSION = 1
@@ -175,7 +177,7 @@ class TokenCorpus:
   """
 
   def __init__(self, directory: str | pathlib.Path):
-    self._directory = pathlib.Path(directory).expanduser()
+    self._directory = folders.local(directory)
     self.info = read_info(self._directory)
     self.streams = {stream.name: stream for stream in self.info.streams}
     self.index = corpus.read_index(self._directory, info=self.info.audio)
@@ -274,6 +276,32 @@ def stream(corpus_dir: str | pathlib.Path, *, name: str) -> TokenStream:
     f'{corpus_dir} has no stream {name!r}; it has'
     f' {", ".join(found.name for found in info.streams)}. Tokenize a corpus'
     ' with a model that makes it.'
+  )
+
+
+@functools.cache
+def distinct_share(
+  corpus_dir: str | pathlib.Path, *, name: str, num_clips: int = 1000
+) -> fractions.Fraction:
+  """The share of frames that begin a run of one code, in the training split.
+
+  Args:
+    corpus_dir: The token corpus.
+    name: The stream, of one codebook.
+    num_clips: So many clips are read, spread over the split.
+  """
+  corpus_dir = str(corpus_dir)
+  stream(corpus_dir, name=name)  # Or an error that says which there are.
+  tokens = TokenCorpus(corpus_dir)
+  clips = tokens.clips('train')
+  return deduplication.distinct_share(
+    tokens.read(
+      clip,
+      start_second=0,
+      window_seconds=tokens.num_seconds(clip),
+      streams=(name,),
+    )[name][:, 0]
+    for clip in clips[:: -(-len(clips) // num_clips)]
   )
 
 

@@ -271,6 +271,12 @@ class _Comparison:
 def _check(decoder: StageDecoder, config: MemorizationConfig) -> None:
   """Raises unless the stage fits the protocol."""
   output = decoder.config.layout.output
+  if output.take.distinct_share is not None:
+    raise ValueError(
+      f'Stage {decoder.config.spec.name!r} makes codes without repeats, and the'
+      ' protocol counts codes of frames; give a stage that was trained without'
+      ' distinct_share.'
+    )
   if output.take.count != 1 or output.num_frames < config.num_frames:
     raise ValueError(
       f'Stage {decoder.config.spec.name!r} makes {output.num_frames} frames of'

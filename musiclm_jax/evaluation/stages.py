@@ -28,6 +28,7 @@ from musiclm_jax import batches
 from musiclm_jax.array_types import Batch, Tokens
 from musiclm_jax.evaluation import bootstrap, ngram, report
 from musiclm_jax.stages import lm
+from musiclm_jax.stages.layout import NO_CODE
 
 STAGE = 'stage'
 
@@ -99,7 +100,8 @@ def evaluate(
     config: Of the stage.
     weights: As its bundle has them.
     clips: Held out; batches of one size compile once.
-    baselines: Of the stage's output stream, all of its levels.
+    baselines: Of the stage's output stream, all of its levels; of runs, where
+      the stage has no repeats.
   """
   take = config.spec.output
   levels = list(take.levels)
@@ -111,11 +113,15 @@ def evaluate(
       codes = {n: batch[batches.codes_key(n)] for n in config.spec.streams}
       masks = {n: batch[batches.frame_mask_key(n)] for n in config.spec.streams}
       tokens = config.layout.pack(codes, frame_masks=masks)
-      mask = masks[take.stream.name]
+      made = config.layout.unpack(tokens)
+      mask = (made != NO_CODE)[..., 0]
+      heard = codes[take.stream.name]
+      if take.distinct_share is not None:
+        heard = np.maximum(made, 0)  # Of runs; masked where there is none.
       of_window = {
         STAGE: np.asarray(_stage_bits(weights, tokens, config=config))
       }
-      of_window |= _baseline_bits(baselines, codes[take.stream.name], levels)
+      of_window |= _baseline_bits(baselines, heard, levels)
       for name, values in of_window.items():
         sums[name] = sums[name] + values[mask].sum(axis=0, dtype=np.float64)
       count += np.count_nonzero(mask)

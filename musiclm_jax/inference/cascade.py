@@ -58,6 +58,15 @@ class Cascade:
         f' {self.acoustic_stream.name!r} and the fine stage goes on from level'
         f' {fine.output.first + 1}; train either with the split of the other.'
       )
+    makes_runs = self.semantic.config.spec.output.distinct_share is not None
+    for take in coarse.inputs:
+      reads_runs = take.distinct_share is not None
+      if take.stream == self.semantic_stream and makes_runs != reads_runs:
+        raise ValueError(
+          f'Repeats of {take.stream.name!r} are removed in'
+          f' {"one" if makes_runs else "the coarse"} stage and not in the'
+          ' other; train both with distinct_share, or neither.'
+        )
     for decoder in (self.semantic, self.coarse):
       self.window(decoder)
 

@@ -7,6 +7,9 @@ For that stages look beyond the end of what is asked for, and beyond a change of
 condition: up to there all codes, of all stages, are those of pieces that do not
 change, and from there on a piece is continued under the new condition.
 
+Where repeats of semantic codes are removed, `CodeTimes` says which codes sound in
+a window, and how many are to be made for it.
+
 Shapes: batch = pieces, frames and levels of a stream.
 """
 
@@ -16,6 +19,7 @@ import collections
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt
@@ -24,6 +28,7 @@ from musiclm_jax.array_types import Codes
 from musiclm_jax.inference import rows, windows
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
+from musiclm_jax.stages import deduplication
 from musiclm_jax.stages.layout import NO_CODE
 from musiclm_jax.streams import TokenStream
 
@@ -52,7 +57,8 @@ class Order:
     ticks: Length of the pieces, what is given included.
     seeds: One a piece, [batch].
     sections: In order of time, the first from tick 0 on.
-    semantic: Codes that are given, [batch, frames, levels]; none if left out.
+    semantic: Codes that are given, of every frame, [batch, frames, levels]; none
+      if left out.
     acoustic: As many ticks of acoustic codes, of all levels; fewer than the
       piece has.
   """
@@ -75,8 +81,9 @@ class Composition:
   """Pieces that are being made.
 
   Attributes:
-    semantic: Codes, `NO_CODE` where not made yet; longer than was asked for.
-    acoustic: Likewise.
+    semantic: Codes, `NO_CODE` where not made yet; longer than was asked for. Of
+      runs, where repeats are removed.
+    acoustic: Likewise, of frames.
     seconds: Time spent in each stage so far, compiling included.
   """
 
@@ -107,8 +114,15 @@ class Composition:
     self._windows = {k: cascade.window(d) for k, d in windows_of.items()}
     self._fine_window = cascade.fine.config.layout.output.num_frames
     room = order.ticks + self._fine_window + sum(self._windows.values())
-    self.semantic = self._buffer(cascade.semantic_stream, room, order.semantic)
+    self._times = self._code_times(room)
+    self.semantic = self._buffer(cascade.semantic_stream, room, self._given())
     self.acoustic = self._buffer(cascade.acoustic_stream, room, order.acoustic)
+
+  @property
+  def semantic_piece(self) -> Codes:
+    """The semantic codes of what was asked for."""
+    stream = self._cascade.semantic_stream
+    return self.semantic[:, self._span(stream, 0, self._order.ticks)]
 
   def pieces(self) -> Iterator[Codes]:
     """Acoustic codes in order of time, joined the whole of what was asked."""
@@ -141,7 +155,7 @@ class Composition:
         semantic[0].known < reads_until or not self._as_it_grows
       ):
         self._slide('semantic', semantic.popleft(), conditions)
-      self._slide('coarse', run, {**conditions, **self._semantic_window(run)})
+      self._slide('coarse', run, conditions)
       ready = [t for t in fine if t.stop <= run.stop * self._per_tick]
       if ready and (is_last or self._as_it_grows):
         fine = fine[len(ready) :]
@@ -150,6 +164,35 @@ class Composition:
 
   def _acoustic_piece(self, first: int, stop: int) -> Codes:
     return self.acoustic[:, first:stop, : self._cascade.num_levels]
+
+  def _code_times(self, ticks: int) -> Mapping[str, deduplication.CodeTimes]:
+    """By stream, which code sounds when, over `ticks`."""
+    times = {}
+    for name in ('semantic', 'coarse'):
+      take = getattr(self._cascade, name).config.spec.output
+      given = {}
+      if take.distinct_share is not None and self._order.semantic is not None:
+        given['given'] = self._order.semantic[0, :, 0]
+      times[take.stream.name] = deduplication.CodeTimes.of(
+        take,
+        num_frames=self._cascade.frames(take.stream, ticks=ticks),
+        **given,
+      )
+    return times
+
+  def _given(self) -> Codes | None:
+    """The semantic codes that are given, without repeats if so is the piece."""
+    given = self._order.semantic
+    take = self._cascade.semantic.config.spec.output
+    if given is None or take.distinct_share is None:
+      return given
+    if np.any(given != given[:1]):
+      raise ValueError(
+        'Pieces that go on from different beginnings differ in how many codes'
+        ' without repeats they have; ask for one after the other.'
+      )
+    codes, _ = deduplication.runs(given[0, :, 0])
+    return np.repeat(codes[None, :, None], len(given), axis=0)
 
   def _buffer(
     self,
@@ -165,41 +208,66 @@ class Composition:
       codes[:, : given.shape[1]] = given
     return codes
 
-  def _semantic_window(self, run: windows.Run) -> dict[str, Codes]:
-    """What a coarse row reads of the semantic codes."""
-    stream = self._cascade.semantic_stream
-    span = self._span(stream, run.start, run.start + self._windows['coarse'])
-    return {stream.name: self.semantic[:, span]}
+  def _window(self, name: str, run: windows.Run) -> dict[str, Any]:
+    """What `pack_prompt` is told of the codes in a run's window."""
+    window = run.start, run.start + self._windows[name]
+    codes, masks = {}, {}
+    for stream, buffer in (
+      (self._cascade.semantic_stream, self.semantic),
+      (self._cascade.acoustic_stream, self.acoustic),
+    ):
+      num_frames = self._cascade.frames(stream, ticks=self._windows[name])
+      found = buffer[:, self._span(stream, *window)]
+      room = ((0, 0), (0, num_frames - found.shape[1]), (0, 0))
+      codes[stream.name] = np.pad(found, room)
+      masks[stream.name] = np.broadcast_to(
+        np.arange(num_frames) < found.shape[1], (len(found), num_frames)
+      )
+    return {'codes': codes, 'frame_masks': masks}
 
   def _slide(
-    self, name: str, run: windows.Run, inputs: Mapping[str, Codes]
+    self, name: str, run: windows.Run, conditions: Mapping[str, Codes]
   ) -> None:
     """Makes a run of a sliding stage, in place."""
     decoder: StageDecoder = getattr(self._cascade, name)
     layout, stream = decoder.config.layout, decoder.config.spec.output.stream
     buffer = self.semantic if name == 'semantic' else self.acoustic
-    window = self._windows[name]
-    codes = buffer[:, self._span(stream, run.start, run.start + window)]
-
-    def num_frames(ticks: int) -> int:
-      return self._cascade.frames(stream, ticks=ticks)
-
-    num_known = num_frames(run.known - run.start)
-    num_kept = num_frames(windows.kept(window))
-    stop = num_frames(run.stop - run.start)
-    given = np.zeros((*codes.shape[:2], 1), bool)
-    given[:, :num_known] = True
+    known, wanted = (
+      self._span(stream, run.start, stop) for stop in (run.known, run.stop)
+    )
+    num_known, num_codes = known.stop - known.start, wanted.stop - wanted.start
+    if num_known == num_codes:  # The last code goes on.
+      return
+    num_kept = self._num_kept(name)
+    read = self._window(name, run)
+    given = np.arange(layout.output.num_frames) < num_known
     made = self._decode(
       name,
-      layout.pack_prompt({**inputs, stream.name: codes}, given=given),
-      places=np.full(len(codes), run.start, np.uint32),
+      layout.pack_prompt(
+        {**conditions, **read['codes']},
+        frame_masks=read['frame_masks'],
+        given=np.broadcast_to(
+          given[None, :, None], (len(buffer), len(given), 1)
+        ),
+      ),
+      places=np.full(len(buffer), run.start, np.uint32),
       done=(run.known / self._order.ticks, run.stop / self._order.ticks),
-      num_frames=stop,
+      num_frames=num_codes,
       # Two programs: for rows from scratch, and for rows after a usual prompt.
       num_prefilled_frames=num_kept if num_known >= num_kept else 0,
     )
     take = layout.output.take
-    codes[:, num_known:stop, take.first : take.stop] = made[:, num_known:stop]
+    buffer[:, known.stop : wanted.stop, take.first : take.stop] = made[
+      :, num_known:num_codes
+    ]
+
+  def _num_kept(self, name: str) -> int:
+    """Codes in the half of a window that is kept: the fewest that can be."""
+    take = getattr(self._cascade, name).config.spec.output
+    ticks = windows.kept(self._windows[name])
+    num_frames = self._cascade.frames(take.stream, ticks=ticks)
+    times = deduplication.CodeTimes.of(take, num_frames=num_frames)
+    return times.span(0, num_frames).stop
 
   def _make_fine(
     self, tiles: Sequence[windows.Tile], conditions: Mapping[str, Codes]
@@ -266,5 +334,6 @@ class Composition:
     return decoder.config.layout.unpack(whole)
 
   def _span(self, stream: TokenStream, start: int, stop: int) -> slice:
-    frames = self._cascade.frames
-    return slice(frames(stream, ticks=start), frames(stream, ticks=stop))
+    """The codes that sound from tick `start` to before `stop`."""
+    frames = (self._cascade.frames(stream, ticks=t) for t in (start, stop))
+    return self._times[stream.name].span(*frames)

@@ -20,12 +20,19 @@ def coarse(
   semantic: TokenStream,
   acoustic: TokenStream,
   num_levels: int = 4,
+  distinct_share: Exact | None = None,
   window_seconds: Exact = 10,
 ) -> StageSpec:
-  """Conditions and semantic codes to the first `num_levels` acoustic levels."""
+  """Conditions and semantic codes to the first `num_levels` acoustic levels.
+
+  With `distinct_share` repeats of semantic codes are removed: see `Take`.
+  """
   return StageSpec(
     name='coarse',
-    inputs=tuple(Take(stream=stream) for stream in (*conditions, semantic)),
+    inputs=(
+      *(Take(stream=stream) for stream in conditions),
+      Take(stream=semantic, distinct_share=distinct_share),
+    ),
     output=Take(stream=acoustic, count=num_levels),
     window_seconds=window_seconds,
   )

@@ -7,7 +7,8 @@ Codes are interleaved frame by frame, all levels of frame 0 first, and every
 (stream, level) owns its own range of ids: AudioLM (Borsos et al., 2022),
 section III-C. Special ids, one separator a segment and the padding to an even
 length are ours. Training, decoding, export and evaluation all read this module,
-so they cannot disagree. Tables are NumPy, made once; `pack` and `unpack` take
+so they cannot disagree. Where a take says so, runs of one code are one code,
+and what is left of its frames is padding (`deduplication`). Tables are NumPy, made once; `pack` and `unpack` take
 NumPy or JAX arrays, and nothing here imports JAX.
 
 Shapes: batch = rows, length = positions of a row, frames and levels = those of
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from musiclm_jax.stages import deduplication
 from musiclm_jax.stages.spec import StageSpec, Take
 
 # Any array library with NumPy's interface, tracers included.
@@ -38,7 +40,7 @@ class Segment:
 
   Attributes:
     take: The levels of the stream that it holds.
-    num_frames: Frames in one window.
+    num_frames: Frames in one window; with repeats removed, the most runs.
     start: Position of its first code; its separator stands just before.
     separator_id: Id of that separator.
     first_ids: The id of code 0, one for each level that is taken.
@@ -242,7 +244,8 @@ class StageLayout:
       codes: As for `pack`; the output's are read only where `given`.
       frame_masks: As for `pack`, of the inputs.
       given: True at the output's codes that are forced (the start of a
-        continuation, the surroundings of a gap); none if left out.
+        continuation, the surroundings of a gap); none if left out. Where
+        repeats are removed, of the start only.
       num_rows: Rows to make, for a stage without inputs.
 
     Returns:
@@ -362,6 +365,10 @@ class StageLayout:
         f'Codes of {segment.take.stream.name!r} span {taken.min()} to'
         f' {taken.max()}; stage {self.spec.name!r} takes 0 to {size - 1}. Mask'
         ' padding with `frame_masks`.'
+      )
+    if segment.take.distinct_share is not None:
+      taken, mask = deduplication.remove_repeats(
+        taken, xp.broadcast_to(mask, taken.shape), xp=xp
       )
     first_ids = xp.asarray(segment.first_ids, dtype=np.int32)[None, None]
     tokens = xp.where(mask, taken.astype(np.int32) + first_ids, self.pad_id)

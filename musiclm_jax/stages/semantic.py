@@ -17,12 +17,16 @@ def semantic(
   *,
   conditions: Sequence[TokenStream],
   semantic: TokenStream,
+  distinct_share: Exact | None = None,
   window_seconds: Exact = 30,
 ) -> StageSpec:
-  """Conditions (MuLan in MusicLM, none in AudioLM) to semantic codes."""
+  """Conditions (MuLan in MusicLM, none in AudioLM) to semantic codes.
+
+  With `distinct_share` repeats of them are removed: see `Take`.
+  """
   return StageSpec(
     name='semantic',
     inputs=tuple(Take(stream=stream) for stream in conditions),
-    output=Take(stream=semantic),
+    output=Take(stream=semantic, distinct_share=distinct_share),
     window_seconds=window_seconds,
   )

@@ -27,13 +27,20 @@ class Take:
     first: The first level that is taken, 0 for the coarsest.
     count: How many levels are taken; `None` takes all from `first` on, and is
       replaced by their number, so that equal takes compare equal.
+    distinct_share: If given, consecutive repeats of a code are removed: a row
+      holds the code of each run, and padding in place of the others. It is the
+      share of frames that begin a run in the corpus, by which generation
+      counts; kept exact, as a fraction.
   """
 
   stream: TokenStream
   first: int = 0
   count: int | None = None
+  distinct_share: Exact | None = None
 
   def __post_init__(self):
+    if self.distinct_share is not None:
+      self._require_deduplicable()
     available = self.stream.num_codebooks
     if self.count is None:
       object.__setattr__(self, 'count', available - self.first)
@@ -42,6 +49,21 @@ class Take:
         f'A take of {self.count} levels from level {self.first} of'
         f' {self.stream.name!r}, which has levels 0 to {available - 1}; change'
         ' `first` or `count`, or use a stream with more levels.'
+      )
+
+  def _require_deduplicable(self) -> None:
+    share = fractions.Fraction(str(self.distinct_share))
+    object.__setattr__(self, 'distinct_share', share)
+    if not 0 < share <= 1:
+      raise ValueError(
+        f'The distinct_share of {self.stream.name!r} is {float(share):g}; it is'
+        ' a share of frames, above 0 and at most 1.'
+      )
+    if self.stream.rate_hz is None or self.stream.num_codebooks != 1:
+      raise ValueError(
+        f'Repeats of {self.stream.name!r} cannot be removed: only a stream with'
+        f' a rate and one codebook has runs, and it has {self.stream.rate_hz}'
+        f' Hz and {self.stream.num_codebooks}. Leave distinct_share out.'
       )
 
   @property
@@ -98,7 +120,7 @@ class StageSpec:
     return sum(self.num_frames(take) * take.count for take in self.takes)
 
   def num_frames(self, take: Take) -> int:
-    """Frames of `take` in one window."""
+    """Frames of `take` in one window; with repeats removed, the most runs."""
     return take.stream.num_frames(self.window_seconds)
 
   def _require_one_stream_a_name(self) -> None:

@@ -151,3 +151,29 @@ def test_streams_that_a_record_cannot_hold_are_refused(changes, message):
 def test_conditions_want_window_lengths():
   with pytest.raises(ValueError, match="'mulan' has no rate; say for which"):
     token_corpus.RecordLayout(streams=(token_toys.CLIP,), condition_seconds=())
+
+
+def test_the_share_of_frames_that_begin_a_run_is_of_the_training_split(tokens):
+  """Each semantic code of the toys is the one before it plus one."""
+  directory = tokens._directory
+  assert token_corpus.distinct_share(directory, name='semantic') == 1
+  with pytest.raises(ValueError, match="has no stream 'melody'"):
+    token_corpus.distinct_share(directory, name='melody')
+
+
+def test_the_share_is_of_the_frames_of_whole_clips(tmp_path):
+  class Slow(token_toys.CountingEncoder):
+    def encode(self, waveform, **options):
+      codes = super().encode(waveform, **options)
+      return codes | {'semantic': codes['semantic'] // 2}
+
+  token_toys.write(tmp_path, Slow(), num_clips=5)
+  tokens = token_corpus.TokenCorpus(tmp_path / 'tokens')
+  begun = total = 0
+  for clip in tokens.clips('train'):
+    number = tokens.describe(clip).facts['number']
+    num_frames = int(tokens.num_seconds(clip) * 2)
+    codes = (number + np.arange(num_frames)) // 2
+    begun, total = begun + np.sum(np.diff(codes)), total + num_frames - 1
+  found = token_corpus.distinct_share(tmp_path / 'tokens', name='semantic')
+  assert found == fractions.Fraction(int(begun), total)

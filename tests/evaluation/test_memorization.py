@@ -196,3 +196,19 @@ def test_what_does_not_fit_the_protocol_is_refused(untrained):
     memorization.evaluate(
       untrained, [short], centroids=CENTROIDS, config=CONFIG
     )
+
+
+def test_a_stage_without_repeats_is_refused(untrained):
+  """Its codes are of runs, and the protocol's of frames."""
+  spec = untrained.config.spec
+  runs = dataclasses.replace(spec.output, distinct_share='1/2')
+  config = dataclasses.replace(
+    untrained.config, spec=dataclasses.replace(spec, output=runs)
+  )
+  with pytest.raises(ValueError, match='makes codes without repeats'):
+    memorization.evaluate(
+      dataclasses.replace(untrained, config=config),
+      [windows(0)],
+      centroids=CENTROIDS,
+      config=CONFIG,
+    )

@@ -6,10 +6,12 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from flax.core import meta
 
 from musiclm_jax import batches
 from musiclm_jax.evaluation import ngram, stages
 from musiclm_jax.stages.objective import StageObjective
+from musiclm_jax.stages.spec import StageSpec, Take
 from tests.stages import toys
 
 CONFIG = toys.config(dropout_rate=0.0)
@@ -105,3 +107,35 @@ def test_the_json_holds_every_clip(figures):
   assert fields['levels'] == [1, 2]
   assert len(fields['bits'][stages.STAGE]) == 3
   assert set(fields['bits_per_code']['unigram']['levels'][1]) >= {'mean', 'low'}
+
+
+def test_codes_without_repeats_are_counted_and_compared_as_runs():
+  take = Take(stream=toys.SLOW, distinct_share='2/3')
+  spec = StageSpec(name='runs', inputs=(), output=take, window_seconds=2)
+  config = dataclasses.replace(CONFIG, spec=spec)
+  codes = np.asarray([[4, 4, 4, 0, 0, 4], [1, 2, 1, 1, 1, 2]], np.int32)
+  batch = {
+    batches.codes_key('slow'): codes[..., None],
+    batches.frame_mask_key('slow'): np.arange(6)[None] < [[6], [5]],
+  }
+  objective = StageObjective(model=config)
+  variables = meta.unbox(objective.init(jax.random.key(0), batch))
+  baselines = ngram.Baselines.fit(
+    [np.asarray([[4], [0], [4], [1], [2], [1]])], codebook_size=7
+  )
+  found = stages.evaluate(
+    config,
+    variables,
+    [stages.Clip(tune='a', windows=(batch,))],
+    baselines=baselines,
+  )
+  assert found.num_codes.tolist() == [6]
+  metrics = objective.evaluate(variables, batch, jax.random.key(0)).metrics
+  np.testing.assert_allclose(
+    found.estimate(stages.STAGE).mean,
+    metrics['stage/runs/bits_per_code/slow'].mean,
+    rtol=1e-5,
+  )
+  runs = (np.asarray([[4], [0], [4]]), np.asarray([[1], [2], [1]]))
+  wanted = sum(baselines.bits(row)[ngram.IN_TIME].sum() for row in runs)
+  np.testing.assert_allclose(found.bits[ngram.IN_TIME].sum(), wanted)

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 import ast
+import dataclasses
 import json
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 import safetensors.numpy
 
+from musiclm_jax.checkpoints import bundle
 from musiclm_jax.export import folder
 from musiclm_jax.export.pytorch import configuration
+from musiclm_jax.stages.spec import StageSpec, Take
+from tests.stages import toys
 
 SOURCES = pathlib.Path(folder.__file__).parent / 'pytorch'
 
@@ -84,3 +89,20 @@ def test_the_modules_need_torch_and_the_standard_library_alone():
         names = [node.module]
       wrong = [name for name in names if name.split('.')[0] not in allowed]
       assert not wrong, path
+
+
+def test_a_stage_of_codes_without_repeats_is_refused(tmp_path):
+  take = Take(stream=toys.SLOW, distinct_share='1/2')
+  spec = StageSpec(name='runs', inputs=(), output=take, window_seconds=2)
+  config = dataclasses.replace(toys.config(), spec=spec)
+  bundle.publish(
+    tmp_path,
+    bundle.BundleContents(
+      kind='stage',
+      config=config,
+      weights={'params': {'table': np.zeros(3, np.float32)}},
+      stream_out=None,
+    ),
+  )
+  with pytest.raises(ValueError, match="Stage 'runs' of .* without repeats"):
+    folder.read_bundles(tmp_path)

@@ -67,3 +67,16 @@ def test_stages_that_do_not_fit_together_are_an_error(changes, match):
 def test_no_rows_at_a_time_are_an_error():
   with pytest.raises(ValueError, match='at least 1'):
     Cascade(**stages(SPECS), max_rows=0)
+
+
+def test_stages_that_disagree_on_repeats_are_refused():
+  semantic, coarse, fine = SPECS
+  runs = dataclasses.replace(semantic.output, distinct_share='1/2')
+  with_runs = dataclasses.replace(semantic, output=runs)
+  with pytest.raises(ValueError, match='removed in one stage and not in the'):
+    Cascade(**stages((with_runs, coarse, fine)))
+  clip, _ = coarse.inputs
+  reads_runs = dataclasses.replace(coarse, inputs=(clip, runs))
+  with pytest.raises(ValueError, match='in the coarse stage and not in the'):
+    Cascade(**stages((semantic, reads_runs, fine)))
+  Cascade(**stages((with_runs, reads_runs, fine)))

@@ -100,6 +100,7 @@ def evaluate(
 def count(tokens: TokenCorpus, *, spec: StageSpec) -> Baselines:
   """The n-grams of a stage's output stream, over the training split."""
   from musiclm_jax.evaluation import ngram
+  from musiclm_jax.stages import deduplication
 
   stream = spec.output.stream
   clips = []
@@ -108,7 +109,10 @@ def count(tokens: TokenCorpus, *, spec: StageSpec) -> Baselines:
     whole = tokens.read(
       clip, start_second=0, window_seconds=seconds, streams=(stream.name,)
     )
-    clips.append(whole[stream.name])
+    codes = whole[stream.name]
+    if spec.output.distinct_share is not None:
+      codes = deduplication.runs(codes[:, 0])[0][:, None]
+    clips.append(codes)
   return ngram.Baselines.fit(clips, codebook_size=stream.codebook_size)
 
 
