@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a chip can do, and how chips are joined; no chip is measured.
+"""What a chip can do, and how chips are joined; no chip is asked.
 
 TPU figures: Google Cloud's pages "TPU v5e", "TPU v5p" and "TPU v6e". GPU
 figures: NVIDIA's data sheets of the H100 SXM and the A100 80 GB SXM, dense, with
@@ -12,8 +12,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-
-import jax
 
 _GIB = 2**30
 
@@ -118,9 +116,9 @@ CHIPS = {
 }
 
 
-def chip_of(device: jax.Device) -> Chip | None:
-  """What is known of a device that is here; a CPU, say, is not."""
-  named = [c for c in CHIPS.values() if device.device_kind in c.names]
+def chip_named(device_kind: str) -> Chip | None:
+  """The chip that JAX calls so; a CPU is none of them."""
+  named = [chip for chip in CHIPS.values() if device_kind in chip.names]
   return named[0] if named else None
 
 

@@ -205,13 +205,10 @@ def seconds_at_peak(training: Trainable, batch: Any) -> float | None:
   Returns:
     `None`, and a line in the log, where the devices' peak rate is not known.
   """
-  device = jax.devices()[0]
-  chip = devices.chip_of(device)
+  kind = jax.devices()[0].device_kind
+  chip = devices.chip_named(kind)
   if chip is None:
-    logging.info(
-      'There will be no MFU: the peak rate of %r is not known.',
-      device.device_kind,
-    )
+    logging.info('There is no MFU: the peak rate of %r is not known.', kind)
     return None
   return useful_flops(training, batch) / chip.flops_per_second
 

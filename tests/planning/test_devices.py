@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from musiclm_jax.planning.devices import Topology
+from musiclm_jax.planning.devices import CHIPS, Topology, chip_named
 
 
 def test_a_name_is_a_kind_and_a_shape():
@@ -40,3 +40,11 @@ def test_gpus_of_other_hosts_are_further_away():
   hosts = Topology.parse('h100:4x8')
   assert hosts.send_bytes_per_second(axis_size=8, stride=1) == 450e9
   assert hosts.send_bytes_per_second(axis_size=4, stride=8) == 50e9
+
+
+def test_no_two_chips_go_by_one_name():
+  names = [name for chip in CHIPS.values() for name in chip.names]
+  assert len(names) == len(set(names)) >= len(CHIPS)
+  assert chip_named('NVIDIA H100 80GB HBM3') is CHIPS['h100']
+  # Not the slower card of the same generation.
+  assert chip_named('NVIDIA H100 PCIe') is None

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches in order from a position on, and what they amount to."""
 
+import fractions
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,13 @@ def test_audio_of_a_batch_is_counted_if_its_rate_is_known():
   feed = Feed(source, partitioner=PARTITIONER, start=0)
   feed.next()
   assert feed.audio_seconds == toys.BATCH * toys.SAMPLES / 8
+
+
+def test_audio_of_codes_is_their_window():
+  source = toys.Noise()
+  source.window_seconds = fractions.Fraction(5, 2)
+  feed = Feed(source, partitioner=PARTITIONER, start=0)
+  assert feed.audio_seconds == toys.BATCH * 2.5
 
 
 def test_batch_of_another_form_is_an_error():

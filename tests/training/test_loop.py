@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax import batches
-from musiclm_jax.checkpoints import bundle
+from musiclm_jax.checkpoints import bundle, manager
 from musiclm_jax.training import (
   hooks,
   loop,
@@ -135,6 +135,82 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path):
     jax.monitoring.unregister_event_duration_listener(listen)
   assert len(counts) == 11
   assert counts[0] == counts[-1] > 0
+
+
+def test_speed_is_logged_beside_the_peak_and_with_the_time_of_saves(tmp_path):
+  asked = []
+
+  def seconds_at_peak(training, batch):
+    asked.append((training, batch[batches.WAVEFORM].shape))
+    return 1e-3
+
+  source = toys.Noise()
+  source.sample_rate_hz = 8
+  training = plain()
+  run(
+    tmp_path,
+    training,
+    batches=source,
+    num_steps=4,
+    save_every_steps=2,
+    seconds_at_peak=seconds_at_peak,
+    partitioner=MESH,
+  )
+  assert asked == [(training, (toys.BATCH, toys.SAMPLES))]
+  lines = list(
+    metrics_writer.read(tmp_path / 'metrics' / metrics_writer.FILE_NAME)
+  )
+  steps = [line for line in lines if 'speed/mfu' in line]
+  assert [line['step'] for line in steps] == [1, 2, 3, 4]
+  for line in steps:
+    rate = line['speed/steps_per_second']
+    assert line['speed/mfu'] == pytest.approx(rate * 1e-3 / 8)
+    assert line['speed/audio_seconds_per_chip_second'] == pytest.approx(
+      rate * toys.BATCH * toys.SAMPLES / 8 / 8
+    )
+  saves = [line for line in lines if 'speed/save_share' in line]
+  assert [line['step'] for line in saves] == [2, 4]
+  assert all(0 < line['speed/save_share'] < 1 for line in saves)
+
+
+def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
+  run(tmp_path, num_steps=5, save_every_steps=100, profile_steps=(3, 4))
+  [file] = (tmp_path / 'profile').rglob('*.xplane.pb')
+  events = [
+    event
+    for plane in jax.profiler.ProfileData.from_file(str(file)).planes
+    for line in plane.lines
+    for event in line.events
+    if event.name == 'train'
+  ]
+  assert [dict(event.stats)['step_num'] for event in events] == [3, 4]
+
+
+def test_folder_of_a_run_may_be_in_a_bucket(tmp_path, buckets, monkeypatch):
+  # TensorStore would ask the real one.
+  monkeypatch.setattr(
+    loop,
+    'CheckpointManager',
+    lambda directory, **given: manager.CheckpointManager(
+      tmp_path / 'checkpoints', **given
+    ),
+  )
+  arguments = {
+    'hooks': [hooks.Publish()],
+    'gin_config': lambda: 'A = 1',
+    'profile_steps': (2, 3),
+    'log_every_steps': 2,
+  }
+  for num_steps in (4, 8):
+    run('gs://b/run', num_steps=num_steps, **arguments)
+  there = buckets / 'b' / 'run'
+  assert (there / 'config.gin').read_text() == 'A = 1'
+  lines = metrics_writer.read(there / 'metrics' / metrics_writer.FILE_NAME)
+  logged = [line['step'] for line in lines if 'train/loss' in line]
+  assert logged == [2, 4, 6, 8]
+  assert len(list((there / 'metrics').glob('events.*'))) == 2
+  assert list((there / 'profile').rglob('*.xplane.pb'))
+  assert bundle.load('gs://b/run').kind == 'toy'
 
 
 def test_run_that_finished_is_published_and_not_trained_again(tmp_path):

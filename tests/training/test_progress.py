@@ -20,19 +20,25 @@ LINE = (
 )
 
 
-def shown(*, terminal, active=True):
+def shown(*, terminal, active=True, **figures):
   text = io.StringIO()
   console = rich.console.Console(
     file=text, force_terminal=terminal, width=200, quiet=not active
   )
   with Progress(num_steps=100, console=console) as progress:
     progress.say('compiled')
-    progress.interval(INTERVAL, {'examples': 32.0, 'audio_seconds': 48.5})
+    progress.interval(
+      INTERVAL, {'examples': 32.0, 'audio_seconds': 48.5}, **figures
+    )
   return text.getvalue()
 
 
 def test_log_file_gets_plain_lines():
   assert shown(terminal=False) == f'compiled\nstep 30/100 · {LINE}\n'
+
+
+def test_mfu_is_shown_where_it_is_known():
+  assert ' · MFU 41% · host wait 7%' in shown(terminal=False, mfu=0.414)
 
 
 def test_terminal_gets_one_line_that_moves():
