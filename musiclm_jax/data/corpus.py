@@ -32,6 +32,8 @@ import numpy as np
 from array_record.python import array_record_module
 from jaxtyping import Float32, Int, Int16
 
+from musiclm_jax.data import folders
+
 ClipNumber = int | np.integer
 
 FORMAT_VERSION = 1
@@ -167,7 +169,7 @@ class AudioCorpus:
   """
 
   def __init__(self, directory: str | pathlib.Path):
-    self._directory = pathlib.Path(directory).expanduser()
+    self._directory = folders.local(directory)
     self.info = read_info(self._directory)
     self.index = read_index(self._directory, info=self.info)
     self._files = OpenFiles()

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from musiclm_jax.data import corpus
+from musiclm_jax.data import corpus, folders
 from musiclm_jax.stages import deduplication
 from musiclm_jax.streams import Exact, TokenStream
 

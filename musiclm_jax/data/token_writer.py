@@ -22,6 +22,7 @@ from absl import logging
 
 from musiclm_jax.data import (
   corpus,
+  folders,
   shards,
   token_corpus,
   token_shards,
@@ -84,7 +85,7 @@ def write_token_corpus(
   work = token_shards.Work(
     audio=audio,
     encoder=encoder,
-    directory=pathlib.Path(directory).expanduser(),
+    directory=folders.local(directory),
     record=token_corpus.RecordLayout(
       streams=tuple(encoder.streams), condition_seconds=tuple(condition_seconds)
     ),

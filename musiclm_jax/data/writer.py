@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from musiclm_jax.data import corpus, shards, workers
+from musiclm_jax.data import corpus, folders, shards, workers
 from musiclm_jax.data import progress as progress_lib
 from musiclm_jax.data.sources import ClipRef, ClipSource
 
@@ -76,7 +76,7 @@ def write_corpus(
     min_seconds=min_seconds,
     silence_dbfs=silence_dbfs,
   )
-  directory = pathlib.Path(directory).expanduser()
+  directory = folders.local(directory)
   directory.mkdir(parents=True, exist_ok=True)
   with _exclusive(directory):
     keep_plan(directory, _plan(source, refs, settings, clips_per_shard))

@@ -26,7 +26,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from musiclm_jax.data import shards, sources
+from musiclm_jax.data import folders, shards, sources
 from musiclm_jax.data.tasks import audio_files
 
 CAPTION_FILES = ('captions.csv', 'captions.jsonl')
@@ -74,7 +74,7 @@ class Folder:
 
   @property
   def _root(self) -> pathlib.Path:
-    return pathlib.Path(self.directory).expanduser()
+    return folders.local(self.directory)
 
   @functools.cached_property
   def _rows(self) -> Mapping[str, list[dict[str, Any]]]:
@@ -114,7 +114,7 @@ def write_captions(
   Raises:
     ValueError: The folder has captions, which are never written over.
   """
-  directory = pathlib.Path(directory).expanduser()
+  directory = folders.local(directory)
   require_no_captions(directory)
   path = directory / CAPTION_FILES[-1]
   rows = (
@@ -130,7 +130,7 @@ def write_captions(
 
 def require_no_captions(directory: str | pathlib.Path) -> None:
   """Raises if the folder has a captions file."""
-  directory = pathlib.Path(directory).expanduser()
+  directory = folders.local(directory)
   for name in CAPTION_FILES:
     if (directory / name).exists():
       raise ValueError(
