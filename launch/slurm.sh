@@ -10,9 +10,9 @@
 #
 # Give sbatch what the cluster wants (--partition, --account); its flags win over
 # those below. Two minutes before the time limit every process gets SIGTERM and
-# saves. What ended with 75 (asked to stop, and saved), 76 (stood still) or by a
-# signal is queued again; any other error ends the job. Who it is, each process
-# asks Slurm.
+# saves. What ended with 75 (asked to stop, and saved) or as if by a signal (stood
+# still, or lost another process) is queued again; any other error ends the job. Who
+# it is, each process asks Slurm.
 #
 #SBATCH --job-name=musiclm
 #SBATCH --ntasks-per-node=1
@@ -59,7 +59,7 @@ fi
 status=0
 "${command[@]}" || status=$?
 restarts=${SLURM_RESTART_COUNT:-0}
-if ((status == 75 || status == 76 || status >= 128)) && ((restarts < max_restarts)); then
+if ((status == 75 || status >= 128)) && ((restarts < max_restarts)); then
   echo "slurm: ended with $status after $restarts restarts; queued again." >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -9,10 +9,10 @@
 #     train --gin_file=experiments/musiclm_coarse.gin …
 #
 # Asks for the slice as a queued resource, waits for it, and runs --setup and then
-# the verb on every worker. What ended with 75 (asked to stop, and saved), 76 (stood
-# still) or by a signal is started again, and so is all that ended with a slice that
-# was taken away, on a new one. Any other error ends the launcher, and leaves the
-# slice.
+# the verb on every worker. What ended with 75 (asked to stop, and saved) or as if by
+# a signal (stood still, or lost another process) is started again, and so is all
+# that ended with a slice that was taken away, on a new one. Any other error ends
+# the launcher, and leaves the slice.
 #
 # Run it where it may stay for days: in tmux, on a small VM. Who they are, the
 # workers ask the TPU's metadata.
@@ -137,7 +137,7 @@ for ((restarts = 0; ; restarts++)); do
   [[ -z $dry_run ]] || exit 0
   ((status)) || exit 0
   now=$(state)
-  if ((status != 75 && status != 76 && status < 128)) && [[ $now == ACTIVE ]]; then
+  if ((status != 75 && status < 128)) && [[ $now == ACTIVE ]]; then
     echo "tpu_vm: ended with $status; not started again." >&2
     exit "$status"
   fi

@@ -88,7 +88,7 @@ def test_slice_is_asked_for_awaited_set_up_and_used(cloud):
 
 
 def test_run_that_was_stopped_is_started_again_on_the_same_slice(cloud):
-  done, did, _ = cloud(states=['ACTIVE'], statuses=[75, 137, 76, 0])
+  done, did, _ = cloud(states=['ACTIVE'], statuses=[75, 137, 134, 0])
   assert done.returncode == 0
   assert did == ['ssh', 'ssh'] * 4
 
