@@ -4,5 +4,5 @@
 `bundle`: a trained component, published and verified by its fingerprint.
 `manager`: the checkpoints of a run, to resume it bit for bit.
 `config_json`: config dataclasses to JSON and back. `fingerprint`: names of
-weights. `buckets`: folders on disk or not.
+weights. `buckets`: folders on disk or not. `storage`: weights in fewer bytes.
 """

@@ -24,7 +24,7 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from musiclm_jax.checkpoints import buckets, config_json
+from musiclm_jax.checkpoints import buckets, config_json, storage
 from musiclm_jax.checkpoints import fingerprint as fingerprints
 from musiclm_jax.checkpoints.buckets import Folder
 from musiclm_jax.streams import TokenStream
@@ -53,6 +53,8 @@ class BundleContents:
     trained_on: Fingerprint of each component whose codes it was trained on, by
       the name of the stream.
     derived_from: For a copy in lower precision, the fingerprint of the original.
+    storage: How parameters lie on disk, one of `storage.STORAGES`; None for as
+      they are.
   """
 
   kind: str
@@ -62,6 +64,7 @@ class BundleContents:
   streams_in: tuple[TokenStream, ...] = ()
   trained_on: Mapping[str, str] = dataclasses.field(default_factory=dict)
   derived_from: str | None = None
+  storage: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ class Bundle(BundleContents):
 
   Attributes:
     directory: Where it was read.
-    fingerprint: Of these weights and this config.
+    fingerprint: Of these weights, as they are stored, and this config.
   """
 
   directory: Folder
@@ -103,10 +106,13 @@ def publish(
   """
   directory = buckets.folder(directory)
   config = config_json.to_json(contents.config)
-  weights = {
-    path: to_host(leaf)
-    for path, leaf in fingerprints.flatten(contents.weights).items()
-  }
+  weights = storage.encode(
+    {
+      path: to_host(leaf)
+      for path, leaf in fingerprints.flatten(contents.weights).items()
+    },
+    storage=contents.storage,
+  )
   if not weights:
     raise ValueError(f'There are no weights to publish in {directory}.')
   fingerprint = fingerprints.fingerprint(weights, config=config)
@@ -132,7 +138,8 @@ def load(
     kind: What it must be; any kind if left out.
 
   Returns:
-    The bundle, its weights as nested dicts of NumPy arrays.
+    The bundle, its weights as nested dicts of NumPy arrays; those that are
+      stored in fewer bytes as float32.
 
   Raises:
     ValueError: It is missing, damaged, edited, or of another kind.
@@ -158,11 +165,12 @@ def load(
     fingerprint=found,
     kind=model['kind'],
     config=config_json.from_json(model['config']),
-    weights=fingerprints.unflatten(weights),
+    weights=fingerprints.unflatten(storage.decode(weights)),
     stream_out=_stream(model['stream_out']),
     streams_in=tuple(_stream(fields) for fields in model['streams_in']),
     trained_on=model['trained_on'],
     derived_from=model['derived_from'],
+    storage=model.get('storage'),
   )
 
 
@@ -225,6 +233,7 @@ def _model_json(
     'kind': contents.kind,
     'fingerprint': fingerprint,
     'derived_from': contents.derived_from,
+    'storage': contents.storage,
     'stream_out': stream_out,
     'streams_in': [stream.to_json() for stream in contents.streams_in],
     'trained_on': dict(contents.trained_on),

@@ -3,6 +3,7 @@
 
 music_lm     PROMPTS → WAVEFORM: six bundles as one object
 assembly     which six bundles those are, checked to fit
+compression  a copy of a model in fewer bytes
 request      what is asked for, checked
 schedule     prompts over time
 prompting    PROMPTS → EMBEDDINGS OVER TIME
