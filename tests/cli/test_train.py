@@ -45,6 +45,7 @@ def test_a_run_trains_says_so_and_goes_on_where_it_ended(
   done = musiclm_train('--gin.NUM_STEPS=6', *steps)
   assert done.returncode == 0, done.stderr
   assert 'step 6/6' in done.stderr
+  assert done.stderr.count("There is no MFU: the peak rate of 'cpu'") == 1
   done = musiclm_train('--gin.NUM_STEPS=9', *steps)
   assert done.returncode == 0, done.stderr
   assert 'Restored step 6' in done.stderr
