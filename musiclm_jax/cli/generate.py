@@ -208,6 +208,7 @@ def _pieces(
   import numpy as np
 
   facts = {prompt.text: dict(prompt.facts) for prompt in described}
+  references = {p.text: p.reference for p in described if p.reference}
   num_prompts = len(music.waveform) // request.num_samples
   # Without a judge, in the order of the seeds.
   ranks = np.tile(np.arange(request.num_samples) + 1, num_prompts)
@@ -225,6 +226,7 @@ def _pieces(
       'prompt': None if request.prompts is None else text,
       'label': text,
       **({'facts': facts[text]} if text in facts else {}),
+      **({'reference': references[text]} if text in references else {}),
       'seed': int(music.seeds[row]),
       'rank': int(ranks[row]),
       'similarity': similarity and round(similarity[row], 4),

@@ -55,8 +55,8 @@ def evaluate_music(
     num_references: Pieces of the reference, spread evenly over the split.
     num_prompts: Pieces to make: of the first caption of so many of these, each
       paired with its piece.
-    prompts: A file of `musiclm prompts` in place of captions; its first prompts
-      are taken, and nothing is paired.
+    prompts: A file of `musiclm prompts` in place of captions; prompts spread
+      evenly over it are taken.
     seconds: Length of a piece, and of each of the reference.
     seed: Of the first piece.
     embedders: Names, with a path where weights come with no package, such as
@@ -72,13 +72,14 @@ def evaluate_music(
   )
   if prompts is None:
     asked = _captions(corpus, options=options)
-    asked = [asked[n * len(asked) // num_prompts] for n in range(num_prompts)]
   else:
-    asked = prompt_files.read(prompts)[:num_prompts]
-    asked = [
-      dataclasses.replace(prompt, file=f'prompt {number}')
-      for number, prompt in enumerate(asked, start=1)
-    ]
+    asked = prompt_files.read(prompts)
+  asked = [
+    dataclasses.replace(
+      asked[n * len(asked) // num_prompts], file=f'piece {n + 1}'
+    )
+    for n in range(num_prompts)
+  ]
 
   def hear_reference() -> music.Heard:
     side = _clips.of_corpus(corpus, options=options)
@@ -143,14 +144,14 @@ def evaluate_codec(
 
 
 def _captions(corpus: str, *, options: argparse.Namespace) -> list[Prompt]:
-  """The first captions of the reference's pieces, under their names."""
+  """The first captions of the reference's pieces."""
   reader = corpora.AudioCorpus(corpus)
   pieces = [
     reader.describe(number)
     for _, number in _clips.choose(reader, directory=corpus, options=options)
   ]
   found = [
-    Prompt(text=piece.captions[0], file=piece.id)
+    Prompt(text=piece.captions[0], reference=piece.id)
     for piece in pieces
     if piece.captions
   ]

@@ -8,7 +8,8 @@
 The first is ours: sixty prompts on genre, mood, instruments, tempo, negation and
 temporal order, with facts. MusicCaps is a table that you have; --balanced keeps
 its subset of 1,000 clips with genres in equal parts. Of a corpus, the first
-caption of clips spread over the split, with their facts; one clip a tune.
+caption of clips spread over the split, with their facts; one clip a tune. Prompts
+of both name their clip, which `musiclm evaluate music` pairs the music with.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def of_musiccaps(csv_path: str, *, balanced: bool) -> list[Prompt]:
   from musiclm_jax.evaluation.prompts import Prompt
 
   return [
-    Prompt(text=row['caption'])
-    for row in musiccaps.read_table(csv_path, balanced=balanced).values()
+    Prompt(text=row['caption'], reference=ytid)
+    for ytid, row in musiccaps.read_table(csv_path, balanced=balanced).items()
   ]
 
 
@@ -94,7 +95,9 @@ def of_corpus(directory: str, *, split: str) -> list[Prompt]:
     if what.captions and what.group not in found:
       facts = {name: what.facts.get(name) for name in _FACTS}
       found[what.group] = Prompt(
-        text=what.captions[0], facts={k: v for k, v in facts.items() if v}
+        text=what.captions[0],
+        facts={k: v for k, v in facts.items() if v},
+        reference=what.id,
       )
   if not found:
     raise ValueError(f'Split {split!r} of {directory} has no captions.')

@@ -160,9 +160,11 @@ def evaluate(
     generated: The music in question.
     reference: What it is held against.
     embedders: Those that heard both.
-    prompts: What clips were asked to be, by their file; not all need one.
+    prompts: What clips were asked to be, by their file; not all need one. One
+      that names a reference pairs the clip with it; without, a clip's pair is
+      that of its own name.
   """
-  pairs = clips_of.pairs_of(_names(generated), _names(reference))
+  pairs = _pairs(generated, reference, prompts)
   distances, klds = {}, {}
   for embedder in embedders:
     ours = generated.embeddings[embedder.name]
@@ -209,6 +211,15 @@ def level_estimates(heard: Heard) -> dict[str, bootstrap.Estimate]:
     if values.size:
       found[field.name] = bootstrap.estimate_mean(values)
   return found
+
+
+def _pairs(
+  generated: Heard, reference: Heard, prompts: Sequence[Prompt]
+) -> list[tuple[int, int]]:
+  """Numbers of clips and of the reference of each that has one."""
+  named = {p.file: p.reference for p in prompts if p.reference is not None}
+  names = [named.get(name, name) for name in _names(generated)]
+  return clips_of.pairs_of(names, _names(reference))
 
 
 def _asked(heard: Heard, prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -17,7 +17,7 @@ Shapes: waveform [pieces, samples].
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import jax
@@ -37,10 +37,10 @@ from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.inference.music_lm import MusicLM
 from musiclm_jax.inference.request import Request
+from musiclm_jax.stages.lm import StageLMConfig
 from musiclm_jax.streams import require_same_stream
 from musiclm_jax.training.hooks import Run
-
-_Clips = Iterable[clips_of.Clip | clips_of.BadClip]
+from musiclm_jax.training.state import Trainable, TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,48 +58,55 @@ class Others:
   conditioner: Conditioner
   stages: Mapping[str, bundle.Bundle]
 
-  def with_stage(self, contents: bundle.BundleContents) -> MusicLM:
-    """The whole model.
+  def require_fit(self, config: StageLMConfig) -> None:
+    """Raises unless the stage of `config` makes them a whole model.
 
     Raises:
-      ValueError: They do not fit together.
+      ValueError: One is missing or of too many, or reads other codes.
     """
-    stages = {**self.stages, contents.config.spec.name: contents}
-    if len(stages) == len(self.stages) or set(stages) != set(assembly.STAGES):
+    name = config.spec.name
+    if {*self.stages, name} != set(assembly.STAGES) or name in self.stages:
       raise ValueError(
-        f'Stage {contents.config.spec.name!r} is trained, and the others are'
-        f' {sorted(self.stages)}; give all but it of'
-        f' {", ".join(assembly.STAGES)}.'
+        f'Stage {name!r} is trained, and the others are {sorted(self.stages)};'
+        f' give all but it of {", ".join(assembly.STAGES)}.'
       )
-    for stage in stages.values():
-      self._require_made(stage)
+    configs = {n: stage.config for n, stage in self.stages.items()}
+    Cascade(
+      **{
+        n: StageDecoder(config=c, params=None)
+        for n, c in {**configs, name: config}.items()
+      }
+    )  # Says by itself whether stages fit to each other.
+    for stage in (*configs.values(), config):
+      for maker in (self.codec, self.conditioner):
+        wanted = stage.spec.streams.get(maker.stream.name)
+        if wanted is not None:
+          require_same_stream(
+            wanted=wanted,
+            got=maker.stream,
+            remedy=f'Stage {stage.spec.name!r} is trained on codes of another'
+            f' model than makes the {maker.stream.name} codes here; give the'
+            ' bundles that made its tokens.',
+          )
+
+  def with_stage(self, contents: bundle.BundleContents) -> MusicLM:
+    """The whole model, its stages on the device."""
+    stages = {**self.stages, contents.config.spec.name: contents}
+    decoders = {
+      name: StageDecoder(
+        config=stage.config,
+        # Once, for NumPy arrays would be copied at every call.
+        params=jax.tree.map(jnp.asarray, stage.weights['params']),
+      )
+      for name, stage in stages.items()
+    }
     return MusicLM(
       codec=self.codec,
       conditioner=self.conditioner,
-      cascade=Cascade(
-        **{
-          name: StageDecoder(
-            config=stage.config,
-            params=jax.tree.map(_on_device, stage.weights['params']),
-          )
-          for name, stage in stages.items()
-        }
-      ),
+      cascade=Cascade(**decoders),
       semantic=_nothing_to_continue,
       fingerprints={},
     )
-
-  def _require_made(self, stage: bundle.BundleContents) -> None:
-    for maker in (self.codec, self.conditioner):
-      wanted = stage.config.spec.streams.get(maker.stream.name)
-      if wanted is not None:
-        require_same_stream(
-          wanted=wanted,
-          got=maker.stream,
-          remedy=f'Stage {stage.config.spec.name!r} is trained on codes of'
-          f' another model than the {maker.stream.name} codes here; give the'
-          ' bundles that made its tokens.',
-        )
 
 
 class EvaluateMusic:
@@ -121,8 +128,8 @@ class EvaluateMusic:
 
     Args:
       others: The model that the stage is put into.
-      prompts: What is asked for. `file` is what a piece is called: it is the
-        pair, for KLD, of a clip of that name of the reference.
+      prompts: What is asked for; `file` is what a piece is called, and
+        `reference` its pair for KLD.
       reference: Hears it, once, when it is wanted first.
       embedders: Those that hear both sides.
       request: Of the prompts: length, seed, sampling.
@@ -143,7 +150,12 @@ class EvaluateMusic:
 
   def due(self, run: Run) -> bool:
     if not self._has_checked:  # After the first step, not hours later.
-      self._others.with_stage(_shapes_of_stage(run))
+      jax.eval_shape(
+        lambda state: self._others.require_fit(
+          _stage_of(run.training, state).config
+        ),
+        run.state,
+      )
       self._has_checked = True
     return run.every(self._every_steps)
 
@@ -151,7 +163,7 @@ class EvaluateMusic:
     is_first = self._reference is None
     if is_first:
       self._reference = self._hear_reference()
-    contents = _stage_of(run)
+    contents = _stage_of(run.training, run.state)
     weights = jax.tree.map(bundle.to_host, contents.weights)
     model = self._others.with_stage(
       dataclasses.replace(contents, weights=weights)
@@ -223,32 +235,15 @@ def of_first_process(figures: dict[str, float]) -> dict[str, float]:
   return dict(zip(figures, map(float, values)))
 
 
-def _stage_of(run: Run) -> bundle.BundleContents:
-  """What the run would publish now."""
-  contents = run.training.bundle(run.state)
+def _stage_of(training: Trainable, state: TrainState) -> bundle.BundleContents:
+  """What would be published."""
+  contents = training.bundle(state)
   if contents.kind != 'stage':
     raise ValueError(
       f'Music is made by a stage, and this run trains a {contents.kind!r}; leave'
       ' EvaluateMusic out of its hooks.'
     )
   return contents
-
-
-def _shapes_of_stage(run: Run) -> bundle.BundleContents:
-  """The same with shapes for weights; nothing is computed."""
-  found = []
-
-  def take(state: object) -> object:
-    found.append(_stage_of(dataclasses.replace(run, state=state)))
-    return found[0].weights
-
-  shapes = jax.eval_shape(take, run.state)
-  return dataclasses.replace(found[0], weights=shapes)
-
-
-def _on_device(leaf: np.ndarray | jax.ShapeDtypeStruct) -> object:
-  """Once, for NumPy arrays would be copied at every call; shapes stay."""
-  return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jnp.asarray(leaf)
 
 
 def _nothing_to_continue() -> NoReturn:

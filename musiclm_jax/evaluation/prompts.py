@@ -2,8 +2,9 @@
 """What music was asked for: prompts with facts, and the files made from them.
 
 A prompt file has a JSON object a line: `prompt`; `facts`, what the prompt states
-(`families`, `tempo_bpm`, `meter`, …), if anything; and `file`, where music has
-been made from it. `musiclm generate` leaves the same in its generate.json.
+(`families`, `tempo_bpm`, `meter`, …), if anything; `reference`, the clip whose
+caption it is; and `file`, where music has been made from it. `musiclm generate`
+leaves the same in its generate.json.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ class Prompt:
   Attributes:
     text: In words.
     facts: What it states, by name.
+    reference: The clip that it describes, by its name in its set, if there is
+      one: what KLD compares the music with.
     file: Of the music, if there is any; relative to the folder it is in.
   """
 
   text: str
   facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  reference: str | None = None
   file: str | None = None
 
   def __post_init__(self):
@@ -120,7 +124,8 @@ def having(prompts: Sequence[Prompt], fact: str) -> list[int]:
 
 def _prompt(fields: Any) -> Prompt:
   """One line of a file, or a piece of generate.json."""
-  for name, kind in (('prompt', str), ('facts', dict), ('file', str)):
+  kinds = {'prompt': str, 'facts': dict, 'reference': str, 'file': str}
+  for name, kind in kinds.items():
     value = fields.get(name) if isinstance(fields, dict) else None
     wanted = name == 'prompt' or value is not None
     if wanted and not isinstance(value, kind):
@@ -128,10 +133,13 @@ def _prompt(fields: Any) -> Prompt:
   return Prompt(
     text=fields['prompt'],
     facts=fields.get('facts') or {},
+    reference=fields.get('reference'),
     file=fields.get('file'),
   )
 
 
 def _fields(prompt: Prompt) -> dict[str, Any]:
-  optional = {'facts': prompt.facts, 'file': prompt.file}
+  optional = {
+    name: getattr(prompt, name) for name in ('facts', 'reference', 'file')
+  }
   return {'prompt': prompt.text} | {k: v for k, v in optional.items() if v}

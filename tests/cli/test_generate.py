@@ -69,7 +69,9 @@ def test_every_prompt_becomes_files_that_are_ranked(model, tmp_path, capsys):
 
 def test_a_file_of_prompts_is_made_with_its_facts(model, tmp_path):
   file = tmp_path / 'prompts.jsonl'
-  file.write_text('{"prompt": "slow", "facts": {"tempo_bpm": 60}}')
+  file.write_text(
+    '{"prompt": "slow", "facts": {"tempo_bpm": 60}, "reference": "tune.7"}'
+  )
   report = run(
     model,
     tmp_path / 'out',
@@ -79,6 +81,8 @@ def test_a_file_of_prompts_is_made_with_its_facts(model, tmp_path):
   told = [(p['prompt'], p.get('facts')) for p in report['pieces']]
   assert told[::2] == [('first', None), ('slow', {'tempo_bpm': 60})]
   assert told[1::2] == told[::2]
+  references = [p.get('reference') for p in report['pieces']]
+  assert references == [None, None, 'tune.7', 'tune.7']
 
 
 def test_settings_are_for_all_stages_or_for_each():

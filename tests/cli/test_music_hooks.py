@@ -59,7 +59,7 @@ def music_of(folders, corpus, **changes):
   )
 
 
-def test_captions_are_asked_for_under_the_names_of_their_pieces(
+def test_captions_are_asked_for_and_paired_with_their_pieces(
   folders, corpus, asked
 ):
   hook = music_of(folders, corpus)
@@ -69,9 +69,9 @@ def test_captions_are_asked_for_under_the_names_of_their_pieces(
     ('vggish', 'here.pth'),
   ]
   prompts = hook._prompts
-  assert [(p.text, p.file) for p in prompts] == [
-    ('sine 4', 'sine-4'),
-    ('sine 9', 'sine-9'),
+  assert [(p.text, p.reference, p.file) for p in prompts] == [
+    ('sine 4', 'sine-4', 'piece 1'),
+    ('sine 9', 'sine-9', 'piece 2'),
   ]
   reference = hook._hear_reference()
   assert [clip.name for clip in reference.clips] == [
@@ -86,12 +86,15 @@ def test_a_file_of_prompts_takes_the_place_of_captions(
   folders, corpus, asked, tmp_path
 ):
   path = tmp_path / 'prompts.jsonl'
-  path.write_text('{"prompt": "a harp"}\n{"prompt": "a drum"}\n' * 2)
-  hook = music_of(folders, corpus, prompts=str(path), num_prompts=3)
-  assert [p.text for p in hook._prompts] == ['a harp', 'a drum', 'a harp']
-  heard = hook._hear_reference()
-  names = {clip.name for clip in heard.clips}
-  assert not names & {prompt.file for prompt in hook._prompts}
+  path.write_text(
+    '{"prompt": "a harp"}\n{"prompt": "a bell"}\n'
+    '{"prompt": "a drum", "reference": "sine-4"}\n{"prompt": "a horn"}\n'
+  )
+  hook = music_of(folders, corpus, prompts=str(path), num_prompts=2)
+  assert [(p.text, p.reference) for p in hook._prompts] == [
+    ('a harp', None),
+    ('a drum', 'sine-4'),
+  ]
 
 
 def test_a_bundle_that_is_not_there_is_told_before_the_first_step(

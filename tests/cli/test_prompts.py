@@ -61,6 +61,7 @@ def test_captions_of_musiccaps(tmp_path):
   ]
   (balanced,) = write(tmp_path, *options, '--balanced')
   assert balanced.text == 'Missing on YouTube.'
+  assert balanced.reference == '0Z-1Ab'
 
 
 def test_the_balanced_subset_is_of_musiccaps_alone(tmp_path):
@@ -74,4 +75,5 @@ def test_captions_of_a_corpus_are_one_a_tune_with_their_facts(tmp_path):
   source = toys.Sines(num_clips=11)
   groups = {r.group for r in source.clips() if r.split == sources.TRAIN}
   assert len(found) == len(groups)
+  assert found[0].reference == source.clips()[0].id
   assert all(prompt.text for prompt in found)

@@ -107,6 +107,19 @@ def test_prompts_find_their_files_in_any_order_and_number():
     )
 
 
+def test_a_prompt_pairs_its_music_with_the_clip_that_it_describes():
+  reference = _heard(_tones())
+  generated = _heard(
+    {'1.wav': toy_ear.tone(440, amplitude=0.9), '880.wav': toy_ear.tone(880)}
+  )
+  asked = [Prompt(text='a loud tone', file='1.wav', reference='440')]
+  alone = music.evaluate(generated, reference, embedders=[EAR])
+  found = music.evaluate(generated, reference, embedders=[EAR], prompts=asked)
+  assert (alone.num_pairs, found.num_pairs) == (1, 2)
+  assert found.kld['toy'].paired.mean > alone.kld['toy'].paired.mean
+  assert alone.kld['toy'].paired.mean == pytest.approx(0)
+
+
 def test_one_prompt_leaves_out_mcc_alone_and_says_so():
   heard = _heard(_tones())
   asked = [

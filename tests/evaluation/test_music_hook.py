@@ -2,6 +2,9 @@
 """A tiny cascade whose coarse stage is in training."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -23,13 +26,14 @@ from musiclm_jax.training.partitioning import Partitioner
 from musiclm_jax.training.step import Training
 from tests.evaluation import toy_ear
 from tests.inference import toys
+from tests.training import test_loop_processes
 from tests.training.test_hooks import Recorder
 from tests.training.toys import Reconstruction
 
 BATCH, SECONDS = 8, 5
 PROMPTS = (
-  Prompt(text='a loud tone', file='first'),
-  Prompt(text='a high tone', file='second'),
+  Prompt(text='a loud tone', file='1', reference='first'),
+  Prompt(text='a high tone', file='2', reference='second'),
 )
 
 
@@ -54,6 +58,8 @@ class Codes:
     self.spec = spec
 
   def batches(self, start, *, process_index=0, process_count=1):
+    rows = BATCH // process_count
+    mine = slice(process_index * rows, (process_index + 1) * rows)
     while True:
       draws = np.random.default_rng(start)
       yield {
@@ -65,33 +71,32 @@ class Codes:
             stream.num_codebooks,
           ),
           dtype=np.int32,
-        )
+        )[mine]
         for name, stream in self.spec.streams.items()
       }
       start += 1
 
 
 @pytest.fixture(scope='module')
-def folders(tmp_path_factory):
-  return toys.publish(tmp_path_factory.mktemp('model'))
+def model(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('model')
+  toys.publish(directory)
+  return directory
 
 
-@pytest.fixture(scope='module')
-def others(folders):
-  stages = folders['stages']
+def others_of(model) -> music_hook.Others:
   return music_hook.Others(
-    codec=load_codec(folders['codec']),
-    conditioner=load_conditioner(folders['mulan']),
+    codec=load_codec(model / 'codec'),
+    conditioner=load_conditioner(model / 'mulan'),
     stages={
-      name: bundle.load(stages[name], kind='stage')
+      name: bundle.load(model / 'stages' / name, kind='stage')
       for name in ('semantic', 'fine')
     },
   )
 
 
-@pytest.fixture(scope='module')
-def training(folders):
-  spec = bundle.load(folders['stages']['coarse']).config.spec
+def training_of(model) -> Training:
+  spec = bundle.load(model / 'stages' / 'coarse').config.spec
   body = TransformerConfig(num_layers=2, num_heads=2, embed_dim=16, mlp_dim=13)
   return Training(
     objective=StageObjective(
@@ -102,8 +107,45 @@ def training(folders):
   )
 
 
+@pytest.fixture(scope='module')
+def others(model):
+  return others_of(model)
+
+
+@pytest.fixture(scope='module')
+def training(model):
+  return training_of(model)
+
+
+def train(model, model_dir, *, has_music=True, num_steps=5):
+  """The last state of a run."""
+  # Pieces are too short for a picture.
+  hook = hook_of(others_of(model), num_audio_examples=0)
+  training = training_of(model)
+  return loop.train(
+    model_dir=str(model_dir),
+    training=training,
+    batches=Codes(training.objective.model.spec),
+    num_steps=num_steps,
+    save_every_steps=num_steps,
+    log_every_steps=1,
+    hooks=[hook] if has_music else [],
+  )
+
+
+def figures_of(model_dir) -> dict[int, dict[str, float]]:
+  """What the hook logged, by step."""
+  path = model_dir / 'metrics' / metrics_writer.FILE_NAME
+  found = {}
+  for line in metrics_writer.read(path):
+    figures = {k: v for k, v in line.items() if k.startswith('music/')}
+    if figures:
+      found[line['step']] = figures
+  return found
+
+
 def reference() -> music.Heard:
-  """Clips of the names of the pieces, and another."""
+  """The clips that prompts name, and another."""
   draws = np.random.default_rng(0)
   return music.hear(
     [
@@ -159,17 +201,20 @@ def run(training, tmp_path_factory):
 
 
 def test_music_is_that_of_the_bundle_that_would_be_published(
-  run, others, folders, tmp_path
+  run, others, model, tmp_path
 ):
   hook_of(others)(run)
   audio, rate_hz = run.writer.audio[4]
   assert rate_hz == toys.RATE_HZ
   hooks.Publish()(run)
-  stages = {**folders['stages'], 'coarse': run.model_dir}
-  parts = {k: folders[k] for k in ('codec', 'semantic', 'mulan')}
-  model = MusicLM.assemble(tmp_path, **parts, stages=stages)
+  stages = {name: model / 'stages' / name for name in ('semantic', 'fine')}
+  whole = MusicLM.assemble(
+    tmp_path,
+    **{name: model / name for name in ('codec', 'semantic', 'mulan')},
+    stages={**stages, 'coarse': run.model_dir},
+  )
   texts = [prompt.text for prompt in PROMPTS]
-  wanted = model.generate(texts, seconds=SECONDS, seed=7)
+  wanted = whole.generate(texts, seconds=SECONDS, seed=7)
   assert wanted.std() > 0
   for text, waveform in zip(texts, wanted):
     np.testing.assert_array_equal(audio[f'music/{text}'], waveform[None])
@@ -222,29 +267,37 @@ def test_a_run_of_another_kind_is_refused(run, others):
 
 @pytest.mark.slow
 def test_training_is_the_same_bit_for_bit_with_music_and_without(
-  training, others, tmp_path
+  model, tmp_path
 ):
-  states = {}
-  hook = hook_of(others, num_audio_examples=0)  # Too short for a picture.
-  for name, listed in (('with', [hook]), ('without', [])):
-    states[name] = loop.train(
-      model_dir=str(tmp_path / name),
-      training=training,
-      batches=Codes(training.objective.model.spec),
-      num_steps=5,
-      save_every_steps=5,
-      log_every_steps=1,
-      hooks=listed,
-    )
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    jax.device_get(states['with']),
-    jax.device_get(states['without']),
+  with_music, without = (
+    jax.device_get(train(model, tmp_path / name, has_music=has_music))
+    for name, has_music in (('with', True), ('without', False))
   )
-  path = tmp_path / 'with' / 'metrics' / metrics_writer.FILE_NAME
-  steps = [
-    line['step']
-    for line in metrics_writer.read(path)
-    if 'music/fad/toy' in line
-  ]
-  assert steps == [2, 4, 5]
+  jax.tree.map(np.testing.assert_array_equal, with_music, without)
+  assert list(figures_of(tmp_path / 'with')) == [2, 4, 5]
+  assert figures_of(tmp_path / 'without') == {}
+
+
+POD_RUN = """
+import pathlib, sys
+from musiclm_jax.cli import pod
+pod.join()
+from tests.evaluation import test_music_hook
+test_music_hook.train(*map(pathlib.Path, sys.argv[1:]), num_steps=2)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_hear_what_one_hears(model, tmp_path):
+  for processes in (1, 2):
+    arguments = [str(processes), POD_RUN, str(model), tmp_path / str(processes)]
+    subprocess.run(
+      [sys.executable, '-c', test_loop_processes.POD, *arguments],
+      cwd=test_loop_processes.ROOT,
+      env=os.environ | {'PYTHONPATH': str(test_loop_processes.ROOT)},
+      check=True,
+      timeout=300,
+    )
+  one, two = (figures_of(tmp_path / name) for name in ('1', '2'))
+  assert list(one) == [2] and 'music/fad/toy' in one[2]
+  assert two[2] == pytest.approx(one[2], rel=1e-4)

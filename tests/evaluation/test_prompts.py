@@ -10,7 +10,7 @@ from musiclm_jax.evaluation.prompts import Prompt
 
 THREE = [
   Prompt(text='calm', facts={'families': ['brass'], 'tempo_bpm': 61}),
-  Prompt(text='drôle', file='b.wav'),
+  Prompt(text='drôle', file='b.wav', reference='tune.1'),
   Prompt(text='loud', facts={'families': []}),
 ]
 
