@@ -10,9 +10,10 @@ beside chance and untrained towers. `linear_probe`, `abx`: what features tell, a
 whether tunes are told apart by them; `semantic`, `semantic_views`: both, of
 tokens, beside log-mel and no training. `ngram`: what codes cost without a model;
 `stages`: what they cost a stage. `memorization`, `sinkhorn`: what it has by heart.
-`music`: any folder beside a reference, by what of `embedders` listens: `frechet`,
-`kld`, `cycle_consistency` and `level`; `clips`: what it is read from, and
-`degradations`: made worse by a known amount.
+`music`: any folder beside a reference, by what of `embedders` listens: `frechet`
+over `moments`, `kld`, `cycle_consistency` and `level`; `clips`: what it is read
+from, and `degradations`: made worse by a known amount. `music_hook`, `codec_hook`:
+the same, and `codec`, while a model is trained.
 `adherence`: whether music is what its prompt states; `prompts`: sets of them.
 `listening`, `listening_page`, `listening_votes`: a blind test, and its statistics.
 `results`: all reports on one page. `bootstrap`: intervals. `report`,
