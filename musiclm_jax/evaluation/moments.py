@@ -5,8 +5,8 @@ Those of parts are merged (Chan et al., 1979, Updating formulae and a pairwise
 algorithm for computing sample variances). Parts of a fixed size are spread over
 the devices: each sums its own rows, and one sum over devices follows; what fills
 no such part, and so every small set, is taken by NumPy, without a compilation. A
-TPU has no arithmetic of float64: there, and wherever the platform is neither CPU
-nor GPU, the host's CPU takes the sums.
+TPU has no float64 in hardware: there, and wherever the platform is neither CPU nor
+GPU, the host's CPU takes the sums.
 
 Shapes: embeddings [frames, dim] of one clip, rows [batch, dim] of many, scatter
 [dim, dim].
