@@ -34,7 +34,7 @@ def evaluate_music(
   stages: Sequence[str],
   every_steps: int,
   split: str = 'validation',
-  num_references: int = 60,
+  num_references: int | None = None,
   num_prompts: int = 8,
   prompts: str | None = None,
   seconds: int = 10,
@@ -52,7 +52,8 @@ def evaluate_music(
     stages: The folders of the other two.
     every_steps: When; also at the end of the run.
     split: Of the corpus.
-    num_references: Pieces of the reference, spread evenly over the split.
+    num_references: Pieces of the reference, spread evenly over the split, which
+      are heard once; all if left out.
     num_prompts: Pieces to make: of the first caption of so many of these, each
       paired with its piece.
     prompts: A file of `musiclm prompts` in place of captions; prompts spread

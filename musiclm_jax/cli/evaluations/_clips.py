@@ -93,7 +93,7 @@ def choose(
   if not 1 <= count <= len(found):
     raise ValueError(
       f'{count} clips are wanted; split {", ".join(options.split)} of'
-      f' {directory} has {len(found)}. Change --num_clips or --split.'
+      f' {directory} has {len(found)}. Ask for fewer or name another split.'
     )
   return [found[n * len(found) // count] for n in range(count)]
 
