@@ -90,6 +90,32 @@ def test_embeddings_are_those_of_pytorch(network, tmp_path):
   np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_at_full_size_it_is_the_network_of_the_published_package(tmp_path):
+  published = pytest.importorskip(
+    'torchvggish', reason='is in requirements-no-deps.txt'
+  )
+  torch.manual_seed(1)
+  network = published.torchvggish._vgg(postprocess=False).eval()  # Untrained.
+  for layer in network.modules():
+    if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+      # As loud after seventeen layers as before them.
+      torch.nn.init.kaiming_normal_(layer.weight)
+      torch.nn.init.normal_(layer.bias, std=0.1)
+  torch.save(network.state_dict(), tmp_path / 'vggish.pth')
+  waveform = _windows(2)
+  examples = published.waveform_to_examples(
+    waveform.astype(np.float64), vggish.SAMPLE_RATE_HZ
+  )
+  with torch.no_grad():
+    wanted = network(examples).numpy()
+  found = vggish.load(tmp_path / 'vggish.pth').embed(waveform)
+  assert found.shape == wanted.shape == (2, 128)
+  scale = np.abs(wanted).max()
+  assert np.ptp(wanted, axis=0).max() > 0.1 * scale
+  np.testing.assert_allclose(found, wanted, atol=1e-4 * scale)
+
+
 def test_both_kinds_of_file_give_the_same_weights(network, tmp_path):
   torch.save(network.state_dict(), tmp_path / 'a.pth')
   safetensors.numpy.save_file(
