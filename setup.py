@@ -127,6 +127,7 @@ setuptools.setup(
     'musiclm_jax._datasets': 'data',
   },
   package_data={
+    'musiclm_jax': ['demo/**/*'],
     'musiclm_jax._gin': ['**/*.gin'],
     **{package: ['*'] for package in datasets},
   },

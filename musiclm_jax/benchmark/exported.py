@@ -2,9 +2,11 @@
 """How fast an exported folder decodes beside the JAX model it was made of.
 
 Both make the same rows of each stage and the same chunk of audio, one after the
-other in every run, so that whoever shares the machine slows down both. Limits
-are those of `benchmark.lm` and `benchmark.codec`: reading weights and the filled
-part of the cache once a step, and the codec's FLOPs as one matrix product.
+other in every run, so that whoever shares the machine slows down both; on a CPU
+with as many threads. JAX's steps are compiled, PyTorch's are if that is asked
+for; first calls, which compile, are told apart. Limits are those of
+`benchmark.lm` and `benchmark.codec`: reading weights and the filled part of the
+cache once a step, and the codec's FLOPs as one matrix product.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from musiclm_jax.benchmark import limits as limits_lib
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.export.running import Exported
 from musiclm_jax.inference import assembly as assemblies
-from musiclm_jax.inference import decoding
+from musiclm_jax.inference import decoding, rows
 from musiclm_jax.inference.music_lm import MusicLM
 
 STAGES = ('semantic', 'coarse', 'fine')
@@ -37,7 +39,7 @@ class Measured:
 
   Attributes:
     benchmark: What was measured.
-    framework: 'jax' or 'torch'.
+    framework: 'jax', 'torch' or 'torch, compiled'.
     device: Where.
     batch_size: Rows, or waveforms, at a time.
     unit: What is counted: 'tokens' or 'audio seconds', of all rows together.
@@ -73,6 +75,7 @@ def measure(
   batch_sizes: Sequence[int] = (1, 8),
   seconds: int = 10,
   num_runs: int = 5,
+  compiled: bool = False,
 ) -> Iterator[Measured]:
   """Measures every stage at each batch size, then the codec at a batch of 1.
 
@@ -82,7 +85,17 @@ def measure(
     batch_sizes: Rows of a stage.
     seconds: Of a waveform.
     num_runs: Timed runs of each.
+    compiled: Whether PyTorch compiles the steps of the stages.
+
+  Raises:
+    ValueError: Rows would be filled up to a bucket, which JAX does elsewhere.
   """
+  for size in batch_sizes:
+    if (filled := rows.bucket(size)) != size:
+      raise ValueError(
+        f'{size} rows are decoded as {filled}; measure a batch size of'
+        f' {filled}.'
+      )
   music_lm = MusicLM.load(model)
   # Both on one device and in one type, or the limits would not be the twin's.
   twin = Exported(
@@ -92,6 +105,7 @@ def measure(
       name: getattr(music_lm.cascade, name).config.transformer.dtype
       for name in STAGES
     },
+    compiled=compiled,
   )
   for name in STAGES:
     for batch_size in batch_sizes:
@@ -136,7 +150,7 @@ def measure_stage(
     f'torch/decode/{name}',
     {
       'jax': lambda: decoder.decode(tokens, keys=keys),
-      'torch': lambda: twin.decode_stage(name, tokens),
+      twin.framework: lambda: twin.decode_stage(name, tokens),
     },
     twin=twin,
     batch_size=batch_size,
@@ -175,7 +189,7 @@ def measure_codec(
   for name, (in_jax, in_torch, flops) in calls.items():
     yield from _measured(
       f'torch/codec/{name}',
-      {'jax': in_jax, 'torch': in_torch},
+      {'jax': in_jax, twin.framework: in_torch},
       twin=twin,
       batch_size=1,
       unit='audio seconds',
@@ -214,7 +228,7 @@ def _measured(
     'bandwidth': limits.bytes_per_second,
     'products': limits.flops_per_second,
   }[limited_by]
-  devices = {'jax': limits_lib.device_name(), 'torch': twin.device_name}
+  devices = {'jax': limits_lib.device_name(), twin.framework: twin.device_name}
   for name, median in medians.items():
     yield Measured(
       benchmark=benchmark,

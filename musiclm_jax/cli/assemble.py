@@ -2,7 +2,7 @@
 """Writes the music_lm.json that makes six trained bundles one model.
 
 Five make an AudioLM, whose stages were trained without a condition: leave out
---conditioner, and prompts.
+--conditioner, and prompts. Without --semantic a model cannot go on from audio.
 
   musiclm assemble --codec=runs/codec --semantic=runs/semantic \\
     --conditioner=runs/conditioner --semantic_stage=runs/semantic_stage \\
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
   ):
     parser.add_argument(
       f'--{name}',
-      required=name != 'conditioner',
+      required=name not in ('conditioner', 'semantic'),
       metavar='DIR',
       help='folder of the bundle',
     )

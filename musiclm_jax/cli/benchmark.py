@@ -81,6 +81,9 @@ def main(argv: Sequence[str]) -> None:
   torch.add_argument('--batch_size', type=_numbers, default=(1, 8))
   torch.add_argument('--seconds', type=int, default=10, help='of a waveform')
   torch.add_argument('--num_runs', type=int, default=5, help='timed runs')
+  torch.add_argument(
+    '--compile', action='store_true', help='steps of the stages in PyTorch too'
+  )
   torch.set_defaults(run=benchmark_torch)
   options = parser.parse_args(argv)
   options.run(options)
@@ -208,6 +211,7 @@ def benchmark_torch(options: argparse.Namespace) -> None:
     batch_sizes=options.batch_size,
     seconds=options.seconds,
     num_runs=options.num_runs,
+    compiled=options.compile,
   ):
     _print(measured)
 

@@ -4,6 +4,8 @@
   musiclm generate --model runs/model --prompt "slow piano waltz" \\
     --prompt "fast accordion reel" --seconds 10 --num_samples 4 --output out
 
+Without --model it is the demo model that comes with the package.
+
 Writes a WAV for each piece, a picture of the spectrograms of the first sixteen,
 and generate.json: prompts, seeds, fingerprints of the model and the time that each
 stage took. A file ends in the rank of its piece among the samples of its prompt:
@@ -75,7 +77,11 @@ def main(argv: Sequence[str]) -> None:
 def _parser() -> flags.Parser:
   parser = flags.Parser(prog='musiclm generate', description=__doc__)
   add = parser.add_argument
-  add('--model', required=True, help='folder of a music_lm.json')
+  add(
+    '--model',
+    default='demo',
+    help='folder of a music_lm.json; the demo model if left out',
+  )
   add('--prompt', action='append', default=[], help='repeatable')
   add('--prompts', metavar='FILE', help='a file of prompts')
   add('--schedule', action='append', default=[], help='a file; repeatable')

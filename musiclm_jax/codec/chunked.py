@@ -46,6 +46,7 @@ class ChunkedCodec:
     stream: TokenStream,
     sample_rate_hz: int,
     hop_samples: int,
+    can_encode: bool = True,
   ):
     """Binds the weights.
 
@@ -57,10 +58,12 @@ class ChunkedCodec:
       stream: The codes it makes.
       sample_rate_hz: Rate of its waveforms.
       hop_samples: Samples of one frame.
+      can_encode: Whether the encoder is among the variables.
     """
     self.stream = stream
     self.sample_rate_hz = sample_rate_hz
     self.hop_samples = hop_samples
+    self._can_encode = can_encode
     self._variables = jax.device_put(dict(variables))
     self._encode = _streaming(module, 'encode')
     self._dequantize = _streaming(module, 'dequantize')
@@ -154,6 +157,11 @@ class ChunkedCodec:
 
   def encoder_state(self, *, batch: int) -> Variables:
     """What `encode_chunk` knows before the first chunk: silence."""
+    if not self._can_encode:
+      raise ValueError(
+        'This copy of the codec has no encoder, so it makes no codes of audio;'
+        ' load the codec that it was made of.'
+      )
     waveform = np.zeros((batch, self.hop_samples), np.float32)
     return _silence(self._encode, self._variables, waveform)
 

@@ -39,6 +39,7 @@ from musiclm_jax.quantization import residual
 from musiclm_jax.streams import TokenStream
 
 _DILATIONS = (1, 3, 9)
+_ENCODER = 'encoder'  # among the parameters, as `SoundStream.setup` names it
 _ACTIVATION_AXES = (axes.BATCH, axes.FRAMES, axes.CHANNELS_OUT)
 
 
@@ -95,7 +96,12 @@ class SoundStreamConfig:
   def make_codec(
     self, weights: Variables, *, stream: TokenStream
   ) -> chunked.ChunkedCodec:
-    """A codec to encode and decode with."""
+    """A codec to encode and decode with, or only to decode.
+
+    Args:
+      weights: All, or what `decoding_weights` gives.
+      stream: The codes it makes.
+    """
     weights = dict(weights)
     if self.weight_norm:  # Once, instead of in every call.
       weights['params'] = convolution.fold_weight_norm(weights['params'])
@@ -105,7 +111,14 @@ class SoundStreamConfig:
       stream=stream,
       sample_rate_hz=self.sample_rate_hz,
       hop_samples=self.hop_samples,
+      can_encode=_ENCODER in weights['params'],
     )
+
+  def decoding_weights(self, weights: Variables) -> Variables:
+    """Those that decoding needs."""
+    params = dict(weights['params'])
+    del params[_ENCODER]
+    return {**weights, 'params': params}
 
   @property
   def conv_options(self) -> dict[str, Any]:

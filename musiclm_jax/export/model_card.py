@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model card of an exported folder, as hubs read it.
+"""The model card of an exported or packed folder, as hubs read it.
 
 It says what can be read beside the model: sizes, corpus, parity, evaluation.
 What nobody wrote down, such as the licence of the weights, it asks for in so
@@ -24,17 +24,7 @@ _LOCAL = re.compile(r"(?<![\w:/.<])~?/(?:[^\s/`'\"|,;()<>]+/)+")
 # As hubs call a licence that is not stated.
 UNKNOWN_LICENSE = 'unknown'
 
-_CARD = """---
-license: {license}
-library_name: pytorch
-pipeline_tag: text-to-audio
-tags:
-- music
-- text-to-music
-- musiclm
----
-
-# MusicLM, exported to PyTorch
+_EXPORTED = """# MusicLM, exported to PyTorch
 
 Text to music: MuLan's codes of a text, then three autoregressive stages
 (semantic, coarse and fine acoustic codes), then a SoundStream decoder, after
@@ -50,7 +40,31 @@ waveform = model.generate(['a slow waltz on solo piano'], seconds=10, seed=1)
 
 With transformers: `AutoModel.from_pretrained(folder, trust_remote_code=True)`.
 As a server: `pip install -r requirements-serve.txt`, then `python serve.py`.
+"""
+_PACKED = """# A small MusicLM
 
+Text to music: MuLan's codes of a text, then three autoregressive stages
+(semantic, coarse and fine acoustic codes), then a SoundStream decoder, after
+"MusicLM: Generating Music From Text" (Agostinelli et al., 2023).
+
+```python
+from musiclm_jax import MusicLM
+
+model = MusicLM.load('.')  # this folder
+waveform = model.generate('a slow waltz on solo piano', seconds=10, seed=1)
+```
+"""
+_CARD = """---
+license: {license}
+library_name: {library}
+pipeline_tag: text-to-audio
+tags:
+- music
+- text-to-music
+- musiclm
+---
+
+{head}
 ## What it is
 
 {sizes}
@@ -71,16 +85,18 @@ beyond them are heard as something near, without an error. It makes no speech
 and no lyrics. It can repeat what it was trained on: compare with the data before
 you publish what it makes, and say that a machine made it. Music of some
 cultures is better covered than that of others.
+{parity}
+## Evaluation
 
+{evaluation}
+"""
+
+_PARITY = """
 ## Parity with JAX
 
 Compared on {clips}; `PARITY.md` has every layer.
 
-{parity}
-
-## Evaluation
-
-{evaluation}
+{table}
 """
 
 _ASK_LICENSE = (
@@ -96,30 +112,38 @@ _NO_REPORTS = 'No report lay in `evaluation/` beside the model.'
 def card(
   bundles: Mapping[str, Bundle],
   *,
-  sheet: Sheet,
+  sheet: Sheet | None,
   model: str | os.PathLike[str],
+  corpus: str | os.PathLike[str] | None = None,
   license: str = UNKNOWN_LICENSE,
 ) -> str:
   """The card, in Markdown with a front matter.
 
   Args:
-    bundles: What is exported, by its place.
-    sheet: How far it is from JAX.
-    model: The folder of `music_lm.json`, where `evaluation/` and a corpus may
+    bundles: What is handed on, by its place.
+    sheet: How far PyTorch is from JAX; None of a folder for JAX.
+    model: The folder of `music_lm.json`, where `evaluation/` and `corpus/` may
       lie too.
+    corpus: What it was trained on, if that lies elsewhere.
     license: Of the weights, by the hub's name for it.
   """
   model = pathlib.Path(model)
   return _CARD.format(
+    library='musiclm_jax' if sheet is None else 'pytorch',
+    head=_PACKED if sheet is None else _EXPORTED,
     # Quoted, as YAML too: it may hold what YAML reads as its own.
     license=json.dumps(license, ensure_ascii=False),
     weights_license=_ASK_LICENSE if license == UNKNOWN_LICENSE else license,
     sizes=_sizes(bundles),
-    data=_data(model),
-    clips=sheet.clips,
-    parity=_parity(sheet),
+    data=_data(pathlib.Path(corpus or model / 'corpus')),
+    parity='' if sheet is None else _parity(sheet),
     evaluation=_evaluation(model),
   )
+
+
+def without_local_paths(text: str) -> str:
+  """The text, of every absolute path the last name alone."""
+  return _LOCAL.sub('', text)
 
 
 def _sizes(bundles: Mapping[str, Bundle]) -> str:
@@ -152,9 +176,9 @@ def _num_weights(weights: object) -> int:
   return weights.size
 
 
-def _data(model: pathlib.Path) -> str:
-  """What the corpus beside the model says of itself."""
-  path = model / 'corpus' / 'corpus.json'
+def _data(corpus_dir: pathlib.Path) -> str:
+  """What the corpus says of itself."""
+  path = corpus_dir / 'corpus.json'
   if not path.exists():
     return _ASK_DATA
   corpus = json.loads(path.read_text(encoding='utf-8'))
@@ -163,8 +187,8 @@ def _data(model: pathlib.Path) -> str:
     for split, counts in corpus['splits'].items()
   }
   return (
-    f'The corpus `{_LOCAL.sub("", corpus["source"])}`'
-    f' (`{_LOCAL.sub("", corpus["source_config"])}`): '
+    f'The corpus `{without_local_paths(corpus["source"])}`'
+    f' (`{without_local_paths(corpus["source_config"])}`): '
     + ', '.join(
       f'{counts["clips"]} clips, {hours[split]:.2f} h of {split}'
       for split, counts in corpus['splits'].items()
@@ -174,6 +198,7 @@ def _data(model: pathlib.Path) -> str:
 
 
 def _parity(sheet: Sheet) -> str:
+  """The section, in Markdown."""
   lines = [
     '| part | comparisons | largest error | relative | codes equal |',
     '|---|---|---|---|---|',
@@ -193,7 +218,7 @@ def _parity(sheet: Sheet) -> str:
       f' {f"{max(shares):.2g}" if shares else ""} |'
       f' {f"{100 * min(equal):.4g} %" if equal else ""} |'
     )
-  return '\n'.join(lines)
+  return _PARITY.format(clips=sheet.clips, table='\n'.join(lines))
 
 
 def _evaluation(model: pathlib.Path) -> str:
@@ -202,7 +227,7 @@ def _evaluation(model: pathlib.Path) -> str:
   for path in sorted((model / 'evaluation').glob('*/*.md')):
     report = path.read_text(encoding='utf-8')
     report = report.replace(f'{model}/', '').replace(f'{model.resolve()}/', '')
-    report = _LOCAL.sub('', report)
+    report = without_local_paths(report)
     # Headings of the report go below those of the card.
     lines = [
       f'##{line}' if line.startswith('#') else line

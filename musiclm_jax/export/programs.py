@@ -198,7 +198,7 @@ def _compare_tensors(
 
 
 def of_codec(codec: Codec) -> Iterator[Program]:
-  """Encoder and decoder; weight norm is folded, so `codec` is used up."""
+  """Encoder, if there is one, and decoder; weight norm is folded, so `codec` is used up."""
   codec.fold_weight_norm()
   hop, levels = codec.hop_samples, codec.num_levels
 
@@ -212,14 +212,15 @@ def of_codec(codec: Codec) -> Iterator[Program]:
     return (torch.randint(codec.codebook_size, shape, generator=generator),)
 
   codes_axes = 'batch', 'frames', levels
-  yield Program(
-    name='codec_encode',
-    module=_Encode(codec),
-    example=waveform,
-    axes={'waveform': ('batch', 'samples')},
-    outputs={'codes': codes_axes},
-    scale={'samples': hop},
-  )
+  if codec.encoder is not None:
+    yield Program(
+      name='codec_encode',
+      module=_Encode(codec),
+      example=waveform,
+      axes={'waveform': ('batch', 'samples')},
+      outputs={'codes': codes_axes},
+      scale={'samples': hop},
+    )
   yield Program(
     name='codec_decode',
     module=_Decode(codec),

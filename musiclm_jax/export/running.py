@@ -23,7 +23,11 @@ from musiclm_jax.export.pytorch.sampling import Sampler
 
 
 class Exported:
-  """A folder that `musiclm export` wrote, loaded."""
+  """A folder that `musiclm export` wrote, loaded.
+
+  Attributes:
+    framework: What runs it, in words.
+  """
 
   def __init__(
     self,
@@ -31,18 +35,26 @@ class Exported:
     *,
     device: str,
     dtypes: Mapping[str, str],
+    compiled: bool = False,
   ):
-    """Loads it.
+    """Loads it; on a CPU, PyTorch takes all cores that we may use, as JAX does.
 
     Args:
       folder: Of a whole MusicLM.
       device: Of PyTorch.
       dtypes: What each stage is computed in.
+      compiled: Whether steps of the stages go through `torch.compile`.
     """
+    if device == 'cpu':  # Else OMP_NUM_THREADS says how many.
+      torch.set_num_threads(len(os.sched_getaffinity(0)))
+    self.framework = 'torch, compiled' if compiled else 'torch'
     self._model = MusicLM.from_pretrained(folder, device=device)
     for name, dtype in dtypes.items():
       self._model.stages[name].to(getattr(torch, dtype))
     self._model.codec.fold_weight_norm()
+    if compiled:
+      for stage in self._model.stages.values():
+        stage.step = torch.compile(stage.step)
 
   @property
   def device_name(self) -> str:

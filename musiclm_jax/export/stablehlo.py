@@ -123,6 +123,8 @@ def of_codec(found: Bundle, *, name: str) -> tuple[_Flat, list[Program]]:
       jnp.int32,
     ),
   }
+  if 'encoder' not in weights['params']:  # A copy that only decodes.
+    del shapes['encode']
   inputs = {'encode': 'waveform', 'decode': 'codes'}
   programs = []
   for method, (shape, dtype) in shapes.items():

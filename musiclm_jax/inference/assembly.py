@@ -2,6 +2,8 @@
 """`music_lm.json`: which six bundles are one MusicLM, checked to fit.
 
 Without "mulan" the five others are an AudioLM: its stages read no condition.
+Without "semantic", the tokenizer, they make music all the same but cannot go on
+from audio.
 
     {"format_version": 1, "codec": "codec", "semantic": "semantic",
      "mulan": "conditioner",
@@ -21,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from musiclm_jax.checkpoints import bundle, config_json, text_file
+from musiclm_jax.inference import demo
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.streams import TokenStream, require_same_stream
@@ -41,13 +44,14 @@ class Assembly:
 
   Attributes:
     codec: Makes and reads acoustic codes.
-    semantic: Makes semantic codes.
+    semantic: Makes semantic codes of audio; None of a model that cannot go on
+      from it.
     mulan: Makes the codes of texts and of clips; None of an AudioLM.
     stages: By name, those of `STAGES`.
   """
 
   codec: pathlib.Path
-  semantic: pathlib.Path
+  semantic: pathlib.Path | None = None
   mulan: pathlib.Path | None = None
   stages: Mapping[str, pathlib.Path]
 
@@ -79,19 +83,24 @@ class Assembly:
       stream = TokenStream.from_json(model['stream_out'])
       made[stream.name] = folder, stream
     decoders = {}
-    for name, folder in self.stages.items():
+    for name in STAGES:
+      folder = self.stages[name]
       model = _model(folder, kind='stage')
-      for fields in model['streams_in']:
-        _require_made(
-          TokenStream.from_json(fields),
-          made=made,
-          stage=f'{name!r} in {folder}',
-        )
       config = config_json.from_json(model['config'])
       if config.spec.name != name:
         raise ValueError(
           f'The stage {name!r} is wanted, but {folder} holds'
           f' {config.spec.name!r}.'
+        )
+      if name == 'semantic':
+        # Of a model without the tokenizer, its stages say what they agree on.
+        stream = config.spec.output.stream
+        made.setdefault(stream.name, (folder, stream))
+      for fields in model['streams_in']:
+        _require_made(
+          TokenStream.from_json(fields),
+          made=made,
+          stage=f'{name!r} in {folder}',
         )
       decoders[name] = StageDecoder(config=config, params=None)
     Cascade(**decoders)  # Says by itself whether they fit to each other.
@@ -101,7 +110,7 @@ def write(
   directory: _Path,
   *,
   codec: _Path,
-  semantic: _Path,
+  semantic: _Path | None = None,
   mulan: _Path | None = None,
   stages: Mapping[str, _Path],
 ) -> Assembly:
@@ -110,7 +119,8 @@ def write(
   Args:
     directory: Where it is written; made if it is not there.
     codec: The codec's folder.
-    semantic: The semantic tokenizer's.
+    semantic: The semantic tokenizer's; none for a model that is not to go on
+      from audio.
     mulan: The conditioner's; none for an AudioLM.
     stages: Those of the stages, by name.
 
@@ -119,7 +129,7 @@ def write(
   """
   assembly = Assembly(
     codec=pathlib.Path(codec),
-    semantic=pathlib.Path(semantic),
+    semantic=None if semantic is None else pathlib.Path(semantic),
     mulan=None if mulan is None else pathlib.Path(mulan),
     stages=_named({name: pathlib.Path(path) for name, path in stages.items()}),
   )
@@ -145,12 +155,12 @@ def write(
 
 
 def read(directory: _Path) -> Assembly:
-  """The model in `directory`, checked.
+  """The model in `directory`, checked; the demo model if that is 'demo'.
 
   Raises:
     ValueError: There is none, or its bundles do not fit together.
   """
-  path = pathlib.Path(directory) / MUSIC_LM_JSON
+  path = demo.resolve(directory) / MUSIC_LM_JSON
   try:
     fields = json.loads(path.read_text())
   except FileNotFoundError as error:
@@ -179,7 +189,7 @@ def _of_json(fields: Any, *, path: pathlib.Path) -> Assembly:
       **{
         name: path.parent / fields[name]
         for name in TOKENIZERS
-        if name in fields or name != 'mulan'
+        if name in fields or name == 'codec'
       },
       stages=_named(
         {name: path.parent / part for name, part in fields['stages'].items()}

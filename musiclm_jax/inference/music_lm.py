@@ -17,6 +17,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fractions
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ class Music:
   Attributes:
     waveform: float32 [batch, samples]; a few samples may lie beyond ±1.
     sample_rate_hz: Its rate.
-    semantic: Codes, [batch, frames, 1].
+    semantic: Codes, [batch, frames, 1]; of runs, where repeats are removed.
     acoustic: Codes, [batch, frames, levels].
     seeds: One a piece.
     prompts: In words, one a piece.
@@ -79,14 +80,15 @@ class MusicLM:
     codec: Acoustic codes to audio.
     conditioner: Prompts to codes; None of an AudioLM, which takes none.
     cascade: The stages.
-    semantic: Loads the semantic tokenizer, which only continuation needs.
+    semantic: Loads the semantic tokenizer, which only continuation needs; None
+      of a model without one.
     fingerprints: Of the bundles, by their name in `music_lm.json`.
   """
 
   codec: Codec
   conditioner: Conditioner | None
   cascade: Cascade
-  semantic: Callable[[], SemanticTokenizer]
+  semantic: Callable[[], SemanticTokenizer] | None
   fingerprints: Mapping[str, str]
 
   @classmethod
@@ -96,7 +98,7 @@ class MusicLM:
     """The model whose `music_lm.json` is in `directory`.
 
     Args:
-      directory: The folder.
+      directory: The folder, or 'demo' for the model that comes with the package.
       dtype: Of the stages' weights and products; as they were trained if left
         out.
 
@@ -114,7 +116,8 @@ class MusicLM:
       codec=load_codec(assembly.codec),
       conditioner=assembly.mulan and load_conditioner(assembly.mulan),
       cascade=Cascade(**stages),
-      semantic=lambda: load_semantic(assembly.semantic),
+      semantic=assembly.semantic
+      and functools.partial(load_semantic, assembly.semantic),
       fingerprints=assembly.fingerprints(),
     )
 
@@ -124,7 +127,7 @@ class MusicLM:
     directory: str | os.PathLike[str],
     *,
     codec: str | os.PathLike[str],
-    semantic: str | os.PathLike[str],
+    semantic: str | os.PathLike[str] | None = None,
     mulan: str | os.PathLike[str] | None = None,
     stages: Mapping[str, str | os.PathLike[str]],
   ) -> MusicLM:
@@ -210,8 +213,7 @@ class MusicLM:
     for rows, order in self._orders(request, pieces):
       composition = Composition(cascade, order, progress=progress)
       acoustic = np.concatenate([*composition.pieces()], axis=1)
-      num_frames = cascade.frames(cascade.semantic_stream, ticks=order.ticks)
-      semantic = composition.semantic[:, :num_frames]
+      semantic = composition.semantic_piece
       made |= {row: (semantic[i], acoustic[i]) for i, row in enumerate(rows)}
       seconds.update(composition.seconds)
     semantic, acoustic = (
@@ -331,6 +333,12 @@ class MusicLM:
     """Both streams' codes of what is continued, as many whole ticks of each."""
     if not request.is_continuation:
       return {}
+    if self.semantic is None:
+      raise ValueError(
+        'The model has no semantic tokenizer, so it makes music from its'
+        ' prompts and cannot go on from audio; leave out continue_from, or'
+        ' load the whole model that it was made of.'
+      )
     begun = resample.resample(
       request.continue_from,
       from_hz=request.sample_rate_hz,

@@ -2,10 +2,19 @@
 import types
 
 import pytest
+import torch
 
 from musiclm_jax.benchmark import exported, limits
 from musiclm_jax.benchmark.limits import Limits
 from tests.export import whole
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+  """A benchmark takes all cores; what comes after it has those it had."""
+  num_threads = torch.get_num_threads()
+  yield
+  torch.set_num_threads(num_threads)
 
 
 @pytest.mark.slow
@@ -76,4 +85,10 @@ def test_torch_runs_where_jax_does_and_in_its_types(
   with pytest.raises(Loaded) as loaded:
     next(exported.measure('model', 'out'))
   dtypes = {'semantic': 'bfloat16', 'coarse': 'float32', 'fine': 'bfloat16'}
-  assert loaded.value.args == ('out', {'device': device, 'dtypes': dtypes})
+  wanted = {'device': device, 'dtypes': dtypes, 'compiled': False}
+  assert loaded.value.args == ('out', wanted)
+
+
+def test_rows_that_would_be_filled_up_are_refused():
+  with pytest.raises(ValueError, match='5 rows are decoded as 6'):
+    next(exported.measure('model', 'out', batch_sizes=(1, 5)))

@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 from musiclm_jax.checkpoints import bundle
@@ -123,7 +124,8 @@ def test_stages_of_different_splits_are_refused(copied, tmp_path):
     ('{', 'is not JSON'),
     ('[]', 'format version None'),
     ('{"format_version": 2}', 'format version 2'),
-    ('{"format_version": 1, "codec": "codec"}', "has no 'semantic'"),
+    ('{"format_version": 1, "semantic": "semantic"}', "has no 'codec'"),
+    ('{"format_version": 1, "codec": "codec"}', "has no 'stages'"),
   ],
 )
 def test_a_file_that_is_not_one_is_an_error(copied, text, match):
@@ -135,3 +137,34 @@ def test_a_file_that_is_not_one_is_an_error(copied, text, match):
 def test_a_folder_without_a_model_is_an_error(tmp_path):
   with pytest.raises(ValueError, match='musiclm assemble'):
     MusicLM.load(tmp_path)
+
+
+def test_a_model_without_a_tokenizer_makes_music_and_goes_on_from_none(copied):
+  shutil.rmtree(copied / 'semantic')
+  fields = edit(copied)
+  del fields['semantic']
+  (copied / assembly.MUSIC_LM_JSON).write_text(json.dumps(fields))
+  music_lm = MusicLM.load(copied)
+  assert 'semantic' not in music_lm.fingerprints
+  assert music_lm.generate('calm', seconds=1).shape == (1, toys.RATE_HZ)
+  with pytest.raises(ValueError, match='no semantic tokenizer.*from audio'):
+    music_lm.generate(
+      continue_from=np.ones(60, np.float32), sample_rate_hz=60, seconds=3
+    )
+
+
+def test_without_a_tokenizer_stages_still_have_to_agree(copied, tmp_path):
+  mulan, acoustic = (
+    bundle.load(copied / name).stream_out for name in ('mulan', 'codec')
+  )
+  other = dataclasses.replace(toys.SEMANTIC, fingerprint='ab')
+  spec = toys.specs(mulan=mulan, semantic=other, acoustic=acoustic)[1]
+  toys.publish_stage(tmp_path / 'coarse', spec)
+  stages = {name: copied / 'stages' / name for name in assembly.STAGES}
+  with pytest.raises(ValueError, match="'coarse' in .* was trained on codes"):
+    assembly.write(
+      tmp_path / 'out',
+      codec=copied / 'codec',
+      mulan=copied / 'mulan',
+      stages=stages | {'coarse': tmp_path / 'coarse'},
+    )

@@ -17,7 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .configuration import Config, Path, load_weights, read_config
+from .configuration import (
+  Config,
+  Path,
+  has_weights_of,
+  load_weights,
+  read_config,
+)
 from .convolution import CausalConv1d, CausalConvTranspose1d, Past
 from .quantizer import ResidualQuantizer
 
@@ -38,15 +44,16 @@ class Codec(nn.Module):
     hop_samples: Samples of one frame of codes.
     num_levels: Residual codebooks.
     codebook_size: Codes of each.
+    encoder: Waveform to latents; None of a copy that only decodes.
   """
 
-  def __init__(self, config: Config):
+  def __init__(self, config: Config, *, can_encode: bool = True):
     super().__init__()
     self.sample_rate_hz = config.sample_rate_hz
     self.hop_samples = math.prod(config.strides)
     self.num_levels = config.quantizer.num_levels
     self.codebook_size = config.quantizer.codebook_size
-    self.encoder = Encoder(config)
+    self.encoder = Encoder(config) if can_encode else None
     self.quantizer = ResidualQuantizer(
       config.quantizer, embed_dim=config.embed_dim
     )
@@ -60,14 +67,17 @@ class Codec(nn.Module):
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
   ) -> Codec:
-    """The codec exported to `folder`, ready to encode and decode.
+    """The codec exported to `folder`, ready to decode, and to encode if it can.
 
     Args:
       folder: Of the component, such as `exported/codec`.
       device: Where it goes; the CPU if left out.
       dtype: What convolutions are computed in; codebooks stay in float32.
     """
-    codec = cls(read_config(folder, kind='codec').config)
+    codec = cls(
+      read_config(folder, kind='codec').config,
+      can_encode=has_weights_of(folder, 'encoder'),
+    )
     load_weights(codec, folder, device=device, dtype=dtype)
     return codec
 
@@ -83,7 +93,7 @@ class Codec(nn.Module):
 
     Its gradient goes through the codes as if nothing had been quantized.
     """
-    latents = self.encoder(waveform)
+    latents = self._require_encoder()(waveform)
     made = self.quantizer.decode(self.quantizer.encode(latents))
     return self.decoder(latents + (made - latents).detach())
 
@@ -140,7 +150,7 @@ class Codec(nn.Module):
   ) -> tuple[torch.Tensor, State]:
     """Codes of the next whole hops, and the state for those after them."""
     past = Past(state)
-    latents = self.encoder(waveform, past)
+    latents = self._require_encoder()(waveform, past)
     return self.quantizer.encode(latents, num_levels=num_levels), past.kept
 
   def decode_chunk(
@@ -153,6 +163,14 @@ class Codec(nn.Module):
   @property
   def device(self) -> torch.device:
     return self.quantizer.embeddings.device
+
+  def _require_encoder(self) -> nn.Module:
+    if self.encoder is None:
+      raise ValueError(
+        'This copy of the codec has no encoder, so it makes no codes of audio;'
+        ' use the codec that it was made of.'
+      )
+    return self.encoder
 
   def _require_audio(self, waveform: torch.Tensor) -> None:
     if waveform.ndim != 2 or not waveform.numel():

@@ -11,6 +11,7 @@ import types
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 FORMAT_VERSION = 1
@@ -60,6 +61,16 @@ def read_config(folder: Path, *, kind: str) -> Config:
       f' {config.kind!r}.'
     )
   return config
+
+
+def has_weights_of(folder: Path, part: str) -> bool:
+  """Whether there are weights of a part of a component; True if none are read."""
+  path = pathlib.Path(folder) / 'model.safetensors'
+  try:
+    with safe_open(path, 'pt') as file:
+      return any(name.startswith(f'{part}.') for name in file.keys())
+  except Exception:  # `load_weights` says what is wrong with the file.
+    return True
 
 
 def load_weights(

@@ -79,7 +79,8 @@ class MusicLM(nn.Module):
     codec: Acoustic codes to audio.
     mulan: Prompts to codes; None of an AudioLM, which takes none.
     stages: The cascade, by name.
-    semantic: Audio to semantic codes, which only continuation needs.
+    semantic: Audio to semantic codes, which only continuation needs; None of a
+      model that goes on from none.
   """
 
   def __init__(
@@ -87,7 +88,7 @@ class MusicLM(nn.Module):
     *,
     codec: Codec,
     mulan: MuLan | None,
-    semantic: SemanticTokenizer,
+    semantic: SemanticTokenizer | None,
     stages: Mapping[str, StageLM],
   ):
     super().__init__()
@@ -107,21 +108,21 @@ class MusicLM(nn.Module):
     """The model that `musiclm export` wrote to `folder`.
 
     Args:
-      folder: Holds `codec`, `mulan`, `semantic` and `stages`.
+      folder: Holds `codec` and `stages`, and mostly `mulan` and `semantic`.
       device: Where all of it goes; the CPU if left out.
       dtype: Of the stages; float32 if left out, as the others are.
     """
     folder = pathlib.Path(folder)
     config = configuration.read_config(folder, kind='music_lm')
-    mulan = None
-    if hasattr(config.components, 'mulan'):
-      mulan = MuLan.from_pretrained(folder / 'mulan', device=device)
+    found = {
+      name: kind.from_pretrained(folder / name, device=device)
+      for name, kind in (('mulan', MuLan), ('semantic', SemanticTokenizer))
+      if hasattr(config.components, name)
+    }
     return cls(
       codec=Codec.from_pretrained(folder / 'codec', device=device),
-      mulan=mulan,
-      semantic=SemanticTokenizer.from_pretrained(
-        folder / 'semantic', device=device
-      ),
+      mulan=found.get('mulan'),
+      semantic=found.get('semantic'),
       stages={
         name: StageLM.from_pretrained(
           folder / 'stages' / name, device=device, dtype=dtype
@@ -338,6 +339,11 @@ class MusicLM(nn.Module):
     seconds: fractions.Fraction,
   ) -> dict[str, Tensor]:
     """Both streams' codes of what is continued, as many whole ticks of each."""
+    if self.semantic is None:
+      raise ValueError(
+        'The model has no semantic tokenizer, so it makes music from its'
+        ' prompts and cannot go on from audio; leave out continue_from.'
+      )
     if waveform.ndim != 1:
       raise ValueError(
         f'`continue_from` is one clip, [samples], not {list(waveform.shape)}.'

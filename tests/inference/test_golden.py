@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model made once, beside what it makes now."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from musiclm_jax.inference import demo, golden
+from musiclm_jax.inference.music_lm import MusicLM
+
+
+@pytest.fixture(scope='module')
+def made(music_lm):
+  return golden.make(music_lm, prompt='calm', seconds='3', seed=5)
+
+
+def test_the_file_gives_back_what_was_written(made, tmp_path):
+  golden.write(tmp_path / golden.FILE, made)
+  found = golden.read(tmp_path / golden.FILE)
+  assert dataclasses.asdict(found).keys() == dataclasses.asdict(made).keys()
+  for field in ('prompt', 'seconds', 'seed', 'platform', 'fingerprints'):
+    assert getattr(found, field) == getattr(made, field)
+  for field in ('codes', 'rows', 'places', 'logits'):
+    wanted = getattr(made, field)
+    assert getattr(found, field).keys() == wanted.keys()
+    for name, array in wanted.items():
+      np.testing.assert_array_equal(getattr(found, field)[name], array)
+  assert [path.name for path in tmp_path.iterdir()] == [golden.FILE]
+
+
+def test_rows_hold_the_piece_and_logits_stand_before_its_codes(music_lm, made):
+  for name in golden.STAGES:
+    layout = getattr(music_lm.cascade, name).config.layout
+    codes = layout.unpack(made.rows[name])
+    stream = made.codes['semantic' if name == 'semantic' else 'acoustic']
+    take = layout.output.take
+    there = min(codes.shape[1], stream.shape[1])
+    np.testing.assert_array_equal(
+      codes[:, :there], stream[:, :there, take.first : take.stop]
+    )
+    num_places = min(16, there * take.count)
+    assert made.logits[name].shape == (num_places, take.stream.codebook_size)
+    # Places without a code would compare the logits of padding.
+    assert made.places[name].max() < there * take.count
+    # Taken from the sequence that was drawn, they make its codes likely.
+    assert len(np.unique(made.logits[name].round(5), axis=0)) > 8
+
+
+def test_a_model_is_what_it_was(music_lm, made):
+  assert 'codes equal' in golden.require_same(music_lm, made)
+
+
+def changed(made, field, name, value):
+  return dataclasses.replace(
+    made, **{field: {**getattr(made, field), name: value}}
+  )
+
+
+def test_whatever_differs_is_named(music_lm, made):
+  logits = made.logits['coarse'].copy()
+  logits[3, 2] += 2e-3
+  with pytest.raises(ValueError, match="of stage 'coarse' differ by 0.002"):
+    golden.require_same(music_lm, changed(made, 'logits', 'coarse', logits))
+  codes = made.codes['acoustic'].copy()
+  codes[0, 7, 1] += 1
+  with pytest.raises(ValueError, match='acoustic codes differ from frame 7 on'):
+    golden.require_same(music_lm, changed(made, 'codes', 'acoustic', codes))
+  with pytest.raises(ValueError, match='make the file anew'):
+    golden.require_same(music_lm, changed(made, 'fingerprints', 'codec', 'ab'))
+
+
+def test_a_likeliest_code_that_led_by_more_is_the_same(music_lm, made):
+  logits = made.logits['fine'].copy()
+  best = logits[0].argmax()
+  logits[0, best] -= 1e3
+  with pytest.raises(ValueError, match="1 likeliest codes of stage 'fine'"):
+    golden.require_same(music_lm, changed(made, 'logits', 'fine', logits))
+
+
+def test_codes_are_those_of_the_platform_that_made_them(music_lm, made):
+  codes = made.codes['semantic'] + 1
+  other = changed(made, 'codes', 'semantic', codes)
+  other = dataclasses.replace(other, platform='gpu, a card, jaxlib 9')
+  said = golden.require_same(music_lm, other)
+  assert 'codes not compared, since they are those of gpu, a card' in said
+  assert jax.default_backend() in golden.this_platform()
+
+
+@pytest.mark.slow
+def test_the_demo_model_is_what_it_was():
+  try:
+    directory = demo.resolve(demo.NAME)
+  except ValueError as error:
+    pytest.skip(str(error))
+  golden.require_same(
+    MusicLM.load(directory, dtype='float32'),
+    golden.read(directory / golden.FILE),
+  )
