@@ -27,6 +27,7 @@ from musiclm_jax.checkpoints import bundle as bundles  # noqa: E402
 from musiclm_jax.data import converters  # noqa: E402
 from musiclm_jax.inference import decoding, sampling  # noqa: E402
 from musiclm_jax.integrations import t5x as integration  # noqa: E402
+from musiclm_jax.integrations import t5x_checkpoint  # noqa: E402
 from musiclm_jax.stages import lm  # noqa: E402
 from tests.data import token_toys  # noqa: E402
 from tests.integrations import toys  # noqa: E402
@@ -220,7 +221,6 @@ def command(program, **bindings):
 
 
 STAGE = {
-  'TOKENS': None,
   'BATCH_SIZE': 4,
   'WINDOW_SECONDS': 3,
   'WARMUP_STEPS': 2,
@@ -229,6 +229,9 @@ STAGE = {
   'EVALUATE_EVERY_STEPS': 3,
   'SAVE_EVERY_STEPS': 3,
   'transformer__TransformerConfig.num_layers': 1,
+  # Nothing is drawn: t5x has its own keys.
+  'objective__StageObjective.dropped_streams': '()',
+  'DROP_RATE': 0.0,
 }
 
 
@@ -246,31 +249,20 @@ def of_t5x(folder, stage):
   )
 
 
+def losses(log):
+  """By step, from what t5x logs."""
+  lines = re.findall(r'\[(\d+)\] collection=train .*?\bloss=([\d.]+)', log)
+  return {int(step): float(loss) for step, loss in lines}
+
+
 def test_a_run_has_the_losses_of_ours_and_goes_on_where_it_was(tmp_path):
   token_toys.write(tmp_path, num_clips=17)
   stage = STAGE | {'TOKENS': f"'{tmp_path / 'tokens'}'"}
-  # Nothing is drawn: t5x has its own keys.
-  alike = {
-    'objective__StageObjective.dropped_streams': '()',
-    'DROP_RATE': 0.0,
-  }
-  log = of_t5x(tmp_path / 't5x', stage | alike)
-  found = {
-    int(step): float(loss)
-    for step, loss in re.findall(
-      r'\[(\d+)\] collection=train .*?\bloss=([\d.]+)', log
-    )
-  }
+  found = losses(of_t5x(tmp_path / 't5x', stage))
   assert sorted(found) == [1, 2, 3, 4, 5, 6]
   for step in (0, 6):
-    command(
-      (
-        'musiclm_jax.cli.import_t5x',
-        f'--model_dir={tmp_path / "t5x"}',
-        f'--output={tmp_path / str(step)}',
-        f'--step={step}',
-      )
-    )
+    read = t5x_checkpoint.read(tmp_path / 't5x', step=step)
+    bundles.publish(tmp_path / str(step), read)
   command(
     (
       'musiclm_jax.cli.train',
@@ -280,7 +272,6 @@ def test_a_run_has_the_losses_of_ours_and_goes_on_where_it_was(tmp_path):
     NUM_STEPS=6,
     loop__train__warm_start=f"'{tmp_path / '0'}'",
     **stage,
-    **alike,
   )
   lines = (tmp_path / 'ours/metrics/metrics.jsonl').read_text().splitlines()
   ours = {
@@ -295,15 +286,10 @@ def test_a_run_has_the_losses_of_ours_and_goes_on_where_it_was(tmp_path):
   )
   one, other = (bundles.load(tmp_path / name) for name in ('6', 'ours'))
   assert one.config == other.config and one.trained_on == other.trained_on
-  close = functools.partial(np.testing.assert_allclose, atol=1e-4)
-  jax.tree.map(close, one.weights, other.weights)
+  for leaf, like in zip(*map(jax.tree.leaves, (one.weights, other.weights))):
+    assert np.linalg.norm(leaf - like) < 1e-3 * np.linalg.norm(like)
 
   shutil.copytree(tmp_path / 't5x', tmp_path / 'again')
   shutil.rmtree(tmp_path / 'again' / 'checkpoint_6')
-  resumed = of_t5x(tmp_path / 'again', stage | alike)
-  assert '[4] collection=train' in resumed
-  assert '[3] collection=train' not in resumed
-  assert (
-    float(re.search(r'\[6\] collection=train .*?\bloss=([\d.]+)', resumed)[1])
-    == found[6]
-  )
+  resumed = losses(of_t5x(tmp_path / 'again', stage))
+  assert resumed == {step: found[step] for step in (4, 5, 6)}
