@@ -81,7 +81,9 @@ class Passt:
     self.classes = tuple(f'AudioSet {n}' for n in range(num_classes))
     body = {k: v for k, v in weights.items() if k not in self._head}
     self._embed = base.BatchedProgram(
-      lambda weights, rows: embed_mel(weights, log_mel(rows)), body
+      lambda weights, rows: embed_mel(weights, log_mel(rows)),
+      body,
+      rows_at_a_time=1,  # Most clips are one window.
     )
 
   def embed(self, waveform: base.Clip) -> base.Frames:
