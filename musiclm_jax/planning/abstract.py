@@ -39,17 +39,25 @@ def boxed_state(training: Trainable, *, batch: AbstractBatch) -> TrainState:
   return jax.eval_shape(functools.partial(training.init, 0), batch)
 
 
-def with_remat(config: Any, *, remat: bool) -> Any:
-  """`config` with every field `remat` in it, however deep, set to this."""
+def with_fields(config: Any, **values: Any) -> Any:
+  """`config` with every field of these names in it, however deep, set so."""
   if not dataclasses.is_dataclass(config) or isinstance(config, type):
     return config
   changes = {}
   for field in dataclasses.fields(config):
     old = getattr(config, field.name)
-    new = remat if field.name == 'remat' else with_remat(old, remat=remat)
+    if field.name in values:
+      new = values[field.name]
+    else:
+      new = with_fields(old, **values)
     if new is not old:
       changes[field.name] = new
   return dataclasses.replace(config, **changes) if changes else config
+
+
+def with_remat(config: Any, *, remat: bool) -> Any:
+  """Rematerialized in all its parts, or in none."""
+  return with_fields(config, remat=remat)
 
 
 def has_remat(config: Any) -> bool:

@@ -189,7 +189,13 @@ class Plan:
 
 
 def useful_flops(training: Trainable, batch: abstract.AbstractBatch) -> float:
-  """Of one step of all devices, nothing computed twice."""
+  """Of one step of all devices, nothing computed twice.
+
+  Whatever way they are computed: a fused attention multiplies the same.
+  """
+  training = abstract.with_fields(
+    training, attention='einsum', tower_rows=None, block_rows=None
+  )
   region = _traced(training, batch, remat=False, num_microbatches=1)
   num_rows = next(iter(batch.values())).shape[0]
   return cost.flops(region, program.Split(num_rows=num_rows))
@@ -203,14 +209,18 @@ def seconds_at_peak(training: Trainable, batch: Any) -> float | None:
     batch: The global one, whose shapes alone are read.
 
   Returns:
-    `None`, and a line in the log, where the devices' peak rate is not known.
+    `None`, and a line in the log, where it cannot be told.
   """
   kind = jax.devices()[0].device_kind
   chip = devices.chip_named(kind)
   if chip is None:
     logging.info('There is no MFU: the peak rate of %r is not known.', kind)
     return None
-  return useful_flops(training, batch) / chip.flops_per_second
+  try:
+    return useful_flops(training, batch) / chip.flops_per_second
+  except Exception as error:  # No figure is worth a run.
+    logging.warning('There is no MFU: %s', error)
+    return None
 
 
 class Planner:
