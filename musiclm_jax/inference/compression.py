@@ -60,7 +60,9 @@ def compress(
     for name, folder in assembly.tokenizers.items()
   ]
   made += [
-    _compress(folder, output / f'{name}_stage', name=name, dtype=dtype)
+    _compress(
+      folder, output / f'{name}_stage', name=f'{name}_stage', dtype=dtype
+    )
     for name, folder in assembly.stages.items()
   ]
   assemblies.write(

@@ -26,6 +26,13 @@ from musiclm_jax.layers.cache import LayerCache
 # 'einsum' is ours and runs everywhere; 'xla' and 'cudnn' are those of
 # `jax.nn.dot_product_attention` (cuDNN: NVIDIA GPUs, bfloat16 or float16).
 IMPLEMENTATIONS = ('einsum', 'xla', 'cudnn')
+# Of a causal view without a bias, besides: `splash`, on TPUs.
+CAUSAL_IMPLEMENTATIONS = (*IMPLEMENTATIONS, 'splash')
+
+_PLATFORMS = {'cudnn': ('gpu', 'cuda'), 'splash': ('tpu',)}
+# What cuDNN's kernel takes on every GPU that has it.
+_CUDNN_TYPES = ('bfloat16', 'float16')
+_CUDNN_WIDEST = 128
 
 
 @flax.struct.dataclass
@@ -37,11 +44,14 @@ class View:
       attended].
     bias: Added to the scores, broadcast like `mask`; or None.
     positions: Of the queries, for rotary embedding; None for none.
+    valid_mask: What makes a whole sequence's mask, if that is causal: False
+      where a key is padding, [batch, attended]. Of any other view None.
   """
 
   mask: Any
   bias: Any = None
   positions: Any = None
+  valid_mask: Any = None
 
 
 def causal_mask(
@@ -61,7 +71,24 @@ def attend(
   view: View,
   implementation: str = 'einsum',
 ) -> Float[Array, 'batch length heads kv']:
-  """Softmax-weighted means of the values, one a query and head."""
+  """Softmax-weighted means of the values, one a query and head.
+
+  Where a query is padding itself, implementations differ.
+
+  Raises:
+    ValueError: A kernel is asked for that the platform or the view has not.
+  """
+  _require_platform(implementation)
+  if implementation == 'splash':
+    if view.bias is not None or view.valid_mask is None:
+      raise ValueError(
+        "The kernel 'splash' attends causally and adds no bias; use it in a"
+        " Transformer of rotary positions, or choose 'einsum'."
+      )
+    # Late: Pallas takes long to import, and few ask for it.
+    from musiclm_jax.layers import splash
+
+    return splash.attend(query, key, value, valid_mask=view.valid_mask)
   if implementation != 'einsum':
     bias = view.bias
     return jax.nn.dot_product_attention(
@@ -75,6 +102,42 @@ def attend(
   scores = jnp.einsum('bshk,brhk->bhsr', query, key, **_accumulated(query))
   weights = _weights(scores, kv=query.shape[-1], view=view)
   return jnp.einsum('bhsr,brhk->bshk', weights.astype(value.dtype), value)
+
+
+def require_kernel(
+  implementation: str, *, is_rotary: bool, head_dim: int, dtype: str
+) -> None:
+  """Raises unless a kernel can do what a config asks of it."""
+  if implementation == 'splash' and not is_rotary:
+    raise ValueError(
+      "attention='splash' adds no bias to its scores, and the position is"
+      " 'relative'; set position to 'rotary', or attention to 'einsum' ('cudnn'"
+      ' on a GPU).'
+    )
+  if implementation == 'cudnn' and (
+    dtype not in _CUDNN_TYPES or head_dim % 8 or head_dim > _CUDNN_WIDEST
+  ):
+    raise ValueError(
+      f"attention='cudnn' wants {' or '.join(_CUDNN_TYPES)} and heads whose"
+      f' width is a multiple of 8 up to {_CUDNN_WIDEST}; the dtype is {dtype}'
+      f" and the width {head_dim}. Change them, or set attention to 'einsum'."
+    )
+
+
+def _require_platform(implementation: str) -> None:
+  wanted = _PLATFORMS.get(implementation)
+  if wanted is None:
+    return
+  mesh = jax.sharding.get_abstract_mesh()
+  platform = jax.default_backend()
+  if not mesh.empty and mesh.abstract_device is not None:
+    platform = mesh.abstract_device.platform
+  if platform not in wanted:
+    raise ValueError(
+      f'attention={implementation!r} runs on the platform {wanted[0]!r} alone,'
+      f" and this is {platform!r}; set attention to 'einsum', which runs"
+      ' everywhere.'
+    )
 
 
 def attend_cached(
@@ -117,7 +180,7 @@ class SelfAttention(nn.Module):
     head_dim: Width of one.
     is_rotary: Whether queries and keys are turned by their positions.
     use_bias: Whether the projections add a bias.
-    implementation: Of `attend`, one of `IMPLEMENTATIONS`.
+    implementation: Of `attend`, one of `CAUSAL_IMPLEMENTATIONS`.
     dtype: Compute type.
     param_dtype: Stored type.
   """
@@ -171,7 +234,14 @@ class SelfAttention(nn.Module):
       key = embedding.rotate(key, view.positions)
     if cache is None:
       outputs = attend(
-        query, key, value, view=view, implementation=self.implementation
+        query,
+        key,
+        value,
+        view=view,
+        # Parameters are made anywhere, also for a device that is not here.
+        implementation=(
+          'einsum' if self.is_initializing() else self.implementation
+        ),
       )
       cache = LayerCache.of(key, value)
     else:

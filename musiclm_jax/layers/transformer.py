@@ -51,7 +51,8 @@ class TransformerConfig:
     position: 'relative' for T5's bias, 'rotary' for rotary embedding.
     num_buckets: Of the relative bias.
     max_distance: Of the relative bias.
-    attention: How whole sequences attend, of `attention.IMPLEMENTATIONS`.
+    attention: How whole sequences attend, of
+      `attention.CAUSAL_IMPLEMENTATIONS`.
     scan_layers: Whether the layers are one program and one stacked parameter:
       compiles faster, and cannot decode (see `unstack_layers`).
     remat: Whether a training step computes each block's activations again
@@ -85,7 +86,7 @@ class TransformerConfig:
       object.__setattr__(self, 'head_dim', self.embed_dim // self.num_heads)
     known = {
       'position': POSITIONS,
-      'attention': attention.IMPLEMENTATIONS,
+      'attention': attention.CAUSAL_IMPLEMENTATIONS,
     }
     for name, values in known.items():
       if getattr(self, name) not in values:
@@ -97,6 +98,12 @@ class TransformerConfig:
         f'Rotary embedding turns pairs, and head_dim is {self.head_dim}; choose'
         ' an even one.'
       )
+    attention.require_kernel(
+      self.attention,
+      is_rotary=self.position == 'rotary',
+      head_dim=self.head_dim,
+      dtype=self.dtype,
+    )
 
   @property
   def types(self) -> dict[str, Any]:
@@ -227,6 +234,7 @@ class Transformer(nn.Module):
     if position is None:
       return attention.View(
         mask=attention.causal_mask(valid_mask),
+        valid_mask=valid_mask,
         bias=by_distance
         if by_distance is None
         else embedding.bias_matrix(by_distance),

@@ -49,10 +49,17 @@ class StageLMConfig:
     return StageLayout(self.spec)
 
   def to_decode(self, *, dtype: str | None = None) -> StageLMConfig:
-    """The same model with separate layers, computed and stored in `dtype`."""
+    """The same model with separate layers, computed and stored in `dtype`.
+
+    Its prompt is read without a kernel, so that it decodes on any platform.
+    """
     types = {} if dtype is None else {'dtype': dtype, 'param_dtype': dtype}
     body = dataclasses.replace(
-      self.transformer, scan_layers=False, remat=False, **types
+      self.transformer,
+      scan_layers=False,
+      remat=False,
+      attention='einsum',
+      **types,
     )
     return dataclasses.replace(self, transformer=body)
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import meta
+from jax._src.cudnn import fused_attention_stablehlo
 
 from musiclm_jax.layers import attention
 from musiclm_jax.layers.attention import View
@@ -106,3 +107,50 @@ def test_self_attention_projects_attends_and_hands_back_its_cache():
     atol=1e-5,
   )
   np.testing.assert_allclose(cache.key, key.swapaxes(1, 2), atol=1e-5)
+
+
+def test_cudnn_lowers_to_its_kernel_with_the_bias_and_its_gradient(monkeypatch):
+  """It cannot run here: only that the compiled program would call it."""
+  monkeypatch.setattr(
+    fused_attention_stablehlo, 'check_cudnn_version', lambda: 91000
+  )
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  half = jax.ShapeDtypeStruct((2, 64, 2, 64), jnp.bfloat16)
+  bias = jax.ShapeDtypeStruct((1, 2, 64, 64), jnp.float32)
+
+  def loss(query, key, value, bias):
+    mask = attention.causal_mask(jnp.ones((2, 64), bool))
+    outputs = attention.attend(
+      query,
+      key,
+      value,
+      view=View(mask=mask, bias=bias),
+      implementation='cudnn',
+    )
+    return jnp.sum(outputs.astype(jnp.float32))
+
+  lowered = (
+    jax.jit(jax.grad(loss, argnums=(0, 3)))
+    .trace(half, half, half, bias)
+    .lower(lowering_platforms=('cuda',))
+    .as_text()
+  )
+  assert '__cudnn$fmhaScaleBiasSoftmax' in lowered
+  assert '__cudnn$fmhaScaleBiasSoftmaxBackward' in lowered
+
+
+@pytest.mark.parametrize(
+  'name, platform', [('cudnn', 'gpu'), ('splash', 'tpu')]
+)
+def test_a_kernel_of_another_platform_is_refused(name, platform):
+  with pytest.raises(
+    ValueError, match=f"runs on the platform '{platform}' alone.* 'cpu'"
+  ):
+    attention.attend(QUERY, KEY, VALUE, view=VIEW, implementation=name)
+
+
+def test_splash_is_refused_a_bias_and_a_view_that_is_not_causal(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  for view in (VIEW, View(mask=VIEW.mask)):
+    with pytest.raises(ValueError, match='attends causally and adds no bias'):
+      attention.attend(QUERY, KEY, VALUE, view=view, implementation='splash')

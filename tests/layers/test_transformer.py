@@ -149,3 +149,36 @@ def test_sizes_that_do_not_fit_are_errors():
     dataclasses.replace(RELATIVE, position='rotary')
   with pytest.raises(ValueError, match="'sinusoidal'; choose one of"):
     dataclasses.replace(RELATIVE, position='sinusoidal')
+
+
+def changed(**changes):
+  return dataclasses.replace(RELATIVE, **changes)
+
+
+def test_a_kernel_that_the_config_cannot_have_is_refused():
+  with pytest.raises(ValueError, match="position to 'rotary'"):
+    changed(attention='splash')
+  with pytest.raises(ValueError, match='wants bfloat16 .* dtype is float32'):
+    changed(attention='cudnn')
+  half = {'attention': 'cudnn', 'dtype': 'bfloat16'}
+  with pytest.raises(ValueError, match='and the width 7'):
+    changed(**half, head_dim=7)
+  assert changed(**half, head_dim=64).attention == 'cudnn'
+  assert changed(attention='splash', position='rotary', head_dim=8)
+
+
+def test_parameters_are_made_where_their_kernel_is_not():
+  """Such as of a program that is compiled for a TPU from here."""
+  settings = changed(attention='splash', position='rotary', head_dim=8)
+  embedded = jnp.zeros((1, 5, settings.embed_dim))
+  valid = jnp.ones((1, 5), bool)
+  model = transformer.Transformer(settings)
+  shapes = jax.eval_shape(
+    lambda key: model.init(key, embedded, valid_mask=valid), jax.random.key(0)
+  )
+  assert jax.tree.leaves(shapes)
+  with pytest.raises(ValueError, match="'tpu' alone, and this is 'cpu'"):
+    jax.eval_shape(
+      lambda variables: model.apply(variables, embedded, valid_mask=valid),
+      shapes,
+    )

@@ -151,3 +151,11 @@ def test_scanned_parameters_come_apart_for_a_decoder():
   logits = toys.forward(half, params, TOKENS)
   assert logits.dtype == jnp.float32
   np.testing.assert_allclose(logits, wanted, atol=0.2)
+
+
+def test_a_decoder_needs_no_kernel():
+  """What was trained on a TPU is decoded on any machine."""
+  config = toys.config(attention='splash', position='rotary', head_dim=8)
+  assert config.to_decode().transformer == dataclasses.replace(
+    config.transformer, attention='einsum'
+  )
