@@ -135,7 +135,10 @@ for ((restarts = 0; ; restarts++)); do
   status=0
   { on_all_workers "$setup" && verb "$@"; } || status=$?
   [[ -z $dry_run ]] || exit 0
-  ((status)) || exit 0
+  if ((!status)); then
+    echo "tpu_vm: done. $name is still there, and is paid for until you delete it." >&2
+    exit 0
+  fi
   now=$(state)
   if ((status != 75 && status < 128)) && [[ $now == ACTIVE ]]; then
     echo "tpu_vm: ended with $status; not started again." >&2

@@ -85,6 +85,7 @@ def test_slice_is_asked_for_awaited_set_up_and_used(cloud):
   assert done.returncode == 0, done.stderr
   assert did == ['create', 'ssh', 'ssh']
   assert words[-2][-1] == '--command=pip install "a b"'
+  assert 'run is still there' in done.stderr
 
 
 def test_run_that_was_stopped_is_started_again_on_the_same_slice(cloud):
