@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 _ORDERLY = (os.EX_OK, os.EX_TEMPFAIL)
 
 # A process that waits in a collective for a dead one never sees SIGTERM.
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 5.0
 
 
 def run(

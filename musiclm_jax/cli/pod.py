@@ -81,11 +81,14 @@ def name_of_process() -> str:
   return '' if _place is None else ' (process {} of {})'.format(*_place)
 
 
-def has_lost_another(error: BaseException) -> bool:
+def has_lost_another(error: BaseException | None) -> bool:
   """Whether this is how the end of another process looks from here."""
-  # By name, not to import JAX.
-  from_jax = type(error).__name__ == 'JaxRuntimeError'
-  return is_joined() and from_jax and bool(_LOST.search(str(error)))
+  while is_joined() and error is not None:
+    # By name, not to import JAX.
+    if type(error).__name__ == 'JaxRuntimeError' and _LOST.search(str(error)):
+      return True
+    error = error.__cause__
+  return False
 
 
 def _join_named() -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 from absl import logging
+from orbax.checkpoint import multihost
 
 from musiclm_jax.array_types import Batch
 from musiclm_jax.batches import BatchSource
@@ -34,7 +35,7 @@ from musiclm_jax.training.preemption import EXIT_STOPPED, StopSignal
 from musiclm_jax.training.progress import Progress
 from musiclm_jax.training.speed import SaveClock, Speed
 from musiclm_jax.training.state import Trainable, TrainState
-from musiclm_jax.training.watchdog import Watchdog
+from musiclm_jax.training.watchdog import Watchdog, warn_of_straggling
 
 
 def _no_peak(training: Trainable, batch: Batch) -> float | None:
@@ -260,6 +261,7 @@ class _Loop:
     run = self.run
     step = run.partitioner.partition_step(run.training, run.state)
     compiled = step.lower(run.state, self.batch).compile()
+    _wait_for_all(f'compiled {run.model_dir} after step {run.step}')
     self.progress.say(
       f'compiled the step in {time.monotonic() - began:.1f} s;'
       f' {num_parameters(run.state):,} parameters on'
@@ -303,9 +305,23 @@ class _Loop:
       figures = {f'train/{k}': v for k, v in interval.metrics.items()}
       figures |= self.speed.figures(interval)
       self.run.writer.scalars(interval.step, figures)
+      warn_of_straggling(
+        interval.step, host_wait_share=interval.host_wait_share
+      )
       self.progress.interval(
         interval, self.speed.amounts(interval), mfu=self.speed.mfu(interval)
       )
+
+
+def _wait_for_all(what: str) -> None:
+  """Returns when every process is here; `what` is said once in a process.
+
+  By the coordinator, for up to an hour: what connects the devices when a program
+  first runs gives up half a minute after the first process is there.
+  """
+  if jax.process_count() > 1:
+    everyone = set(range(jax.process_count()))
+    multihost.sync_global_processes(what, timeout=3600, processes=everyone)
 
 
 def num_parameters(state: TrainState) -> int:

@@ -29,6 +29,9 @@ _SECONDS_FOR_THE_OTHERS = 5.0
 
 _NUM_TICKS = 20
 
+_STRAGGLING_SHARE = 0.5
+_SECONDS_BETWEEN_WARNINGS = 60
+
 
 class Watchdog:
   """Within it, more than so many seconds without a `beat` end the process."""
@@ -91,3 +94,21 @@ class Watchdog:
       time.sleep(_SECONDS_FOR_THE_OTHERS)
     # At a usual exit Python would wait for the threads that stand still.
     os._exit(EXIT_HUNG)
+
+
+def warn_of_straggling(step: int, *, host_wait_share: float) -> None:
+  """Says so if the others wait for this process because its batches are late.
+
+  The share of the first process is in the metrics; a share of any other is seen
+  nowhere else, and the first waits in collectives, not for its batches.
+  """
+  if jax.process_index() > 0 and host_wait_share > _STRAGGLING_SHARE:
+    logging.log_every_n_seconds(
+      logging.WARNING,
+      'Process %d waited for its batches for %.0f%% of the time before step %d;'
+      ' all others wait for it.',
+      _SECONDS_BETWEEN_WARNINGS,
+      jax.process_index(),
+      100 * host_wait_share,
+      step,
+    )

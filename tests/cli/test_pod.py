@@ -3,9 +3,11 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -118,6 +120,9 @@ def test_the_end_of_another_process_is_told_from_a_fault_of_this_one(
   assert pod.has_lost_another(JaxRuntimeError('UNAVAILABLE: socket closed'))
   assert not pod.has_lost_another(JaxRuntimeError('RESOURCE_EXHAUSTED: 16 G'))
   assert not pod.has_lost_another(ValueError('Gloo'))
+  in_a_save = OSError('A checkpoint could not be written')
+  in_a_save.__cause__ = lost
+  assert pod.has_lost_another(in_a_save)
 
 
 ADD_UP = """
@@ -155,3 +160,52 @@ def test_tasks_of_slurm_find_one_another():
     for index in range(2)
   ]
   assert [task.wait(100) for task in tasks] == [0, 0]
+
+
+# JAX waits for 100 s for a sign of life.
+TRAIN = """
+import functools, jax
+jax.distributed.initialize = functools.partial(
+  jax.distributed.initialize, heartbeat_timeout_seconds=10
+)
+from musiclm_jax.cli import main
+main.run('train')
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_pod_that_loses_a_process_ends_by_itself_and_says_so(
+  tmp_path, victim
+):
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    port = probe.getsockname()[1]
+  run = tmp_path / 'run'
+  processes = [
+    subprocess.Popen(
+      [sys.executable, '-c', TRAIN, '--gin_file=tests/launch/tiny/slow.gin']
+      + [f"--gin.MODEL_DIR='{run}'", '--gin.NUM_STEPS=1000'],
+      cwd=ROOT,
+      env=os.environ
+      | {
+        'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
+        'JAX_NUM_PROCESSES': '2',
+        'JAX_PROCESS_ID': str(index),
+        'PYTHONPATH': str(ROOT),
+        'XLA_FLAGS': '',
+      },
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(2)
+  ]
+  while not (run / 'checkpoints' / '7' / 'commit_success.txt').exists():
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.05)
+  processes[victim].kill()
+  # Nobody but JAX tells it.
+  _, said = processes[1 - victim].communicate(timeout=60)
+  status = processes[1 - victim].returncode
+  assert status in (-signal.SIGABRT, pod.EXIT_LOST), said
+  assert 'another process of the pod' in said or 'another task died' in said

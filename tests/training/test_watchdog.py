@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from musiclm_jax.training import watchdog
@@ -61,3 +62,16 @@ def test_no_run_is_ended_where_none_is_to_be():
 def test_no_time_at_all_is_an_error(seconds):
   with pytest.raises(ValueError, match='more than 0 s, or None'):
     watchdog.Watchdog(seconds=seconds)
+
+
+def test_a_process_whose_batches_are_late_says_so(monkeypatch, caplog):
+  caplog.set_level('WARNING', logger='absl')
+  watchdog.warn_of_straggling(7, host_wait_share=0.9)
+  assert not caplog.records  # That of the first process is in the metrics.
+  monkeypatch.setattr(jax, 'process_index', lambda: 3)
+  watchdog.warn_of_straggling(7, host_wait_share=0.3)
+  assert not caplog.records
+  for step in (7, 8):
+    watchdog.warn_of_straggling(step, host_wait_share=0.9)
+  (record,) = caplog.records  # Once a minute.
+  assert 'Process 3 waited for its batches for 90%' in record.getMessage()
