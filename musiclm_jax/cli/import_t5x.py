@@ -29,11 +29,13 @@ def main(argv: Sequence[str]) -> None:
     raise flags.UsageError(f'{options.output} is there already.')
 
   # Late, so that `--help` and a wrong command answer at once.
+  from etils import epath
+
   from musiclm_jax.checkpoints import bundle
   from musiclm_jax.integrations import t5x_checkpoint
 
   contents = t5x_checkpoint.read(options.model_dir, step=options.step)
-  config = pathlib.Path(options.model_dir) / bundle.CONFIG_GIN
+  config = epath.Path(options.model_dir) / bundle.CONFIG_GIN
   fingerprint = bundle.publish(
     options.output, contents, gin_config=config.read_text()
   )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -34,15 +33,15 @@ OBJECTIVE_JSON = 'stage_objective.json'
 _STEP = re.compile(r'checkpoint_(\d+)')
 _STATE, _PARAMS = 'state', 'target'
 
-_Path = str | os.PathLike[str]
+_Path = str | os.PathLike[str]  # Buckets too, as in t5x.
 
 
 def write_objective(model_dir: _Path, objective: StageObjective) -> None:
   """Keeps beside the checkpoints what they are checkpoints of."""
-  path = pathlib.Path(model_dir) / OBJECTIVE_JSON
+  path = epath.Path(model_dir) / OBJECTIVE_JSON
   beside = path.with_suffix('.tmp')
   beside.write_text(json.dumps(config_json.to_json(objective), indent=2) + '\n')
-  os.replace(beside, path)
+  beside.replace(path)
 
 
 def read(model_dir: _Path, *, step: int | None = None) -> bundle.BundleContents:
@@ -55,7 +54,7 @@ def read(model_dir: _Path, *, step: int | None = None) -> bundle.BundleContents:
   Raises:
     ValueError: It is no such folder, or lacks that checkpoint.
   """
-  model_dir = pathlib.Path(model_dir).expanduser().resolve()
+  model_dir = epath.Path(model_dir).expanduser().resolve()
   path = model_dir / OBJECTIVE_JSON
   if not path.is_file():
     raise ValueError(
@@ -78,7 +77,7 @@ def read(model_dir: _Path, *, step: int | None = None) -> bundle.BundleContents:
   return objective.bundle({'params': params})
 
 
-def _checkpoint(model_dir: pathlib.Path, step: int | None) -> pathlib.Path:
+def _checkpoint(model_dir: epath.Path, step: int | None) -> epath.Path:
   steps = sorted(
     int(found[1])
     for path in model_dir.iterdir()
@@ -94,14 +93,11 @@ def _checkpoint(model_dir: pathlib.Path, step: int | None) -> pathlib.Path:
 
 
 def _read_params(
-  checkpoint: pathlib.Path, *, like: Mapping[str, Any]
+  checkpoint: epath.Path, *, like: Mapping[str, Any]
 ) -> dict[str, Any]:
   """The parameters on the host, in the types of `like`."""
   # The handler itself: a Checkpointer would look for what t5x does not write.
-  handler, state = (
-    ocp.PyTreeCheckpointHandler(),
-    epath.Path(checkpoint / _STATE),
-  )
+  handler, state = ocp.PyTreeCheckpointHandler(), checkpoint / _STATE
   saved = handler.metadata(state).tree
   _require_same_shapes(like, saved[_PARAMS], checkpoint=checkpoint)
   to_host = jax.tree.map(
@@ -121,7 +117,7 @@ def _read_params(
 
 
 def _require_same_shapes(
-  like: Mapping[str, Any], saved: Mapping[str, Any], *, checkpoint: pathlib.Path
+  like: Mapping[str, Any], saved: Mapping[str, Any], *, checkpoint: epath.Path
 ) -> None:
   wanted, found = fingerprints.flatten(like), fingerprints.flatten(saved)
   for name in sorted(wanted.keys() | found.keys()):
