@@ -59,7 +59,7 @@ def evaluate_music(
     prompts: A file of `musiclm prompts` in place of captions; prompts spread
       evenly over it are taken.
     seconds: Length of a piece, and of each of the reference.
-    seed: Of the first piece.
+    seed: Of the first piece; the others have the numbers after it.
     embedders: Names, with a path where weights come with no package, such as
       'vggish=vggish.pth'; 'mulan' and 'codec' are those of the model.
     sampling: How the stages draw.
@@ -71,35 +71,34 @@ def evaluate_music(
   options = argparse.Namespace(
     split=[split], seconds=seconds, num_clips=num_references
   )
-  if prompts is None:
-    asked = _captions(corpus, options=options)
-  else:
-    asked = prompt_files.read(prompts)
-  asked = [
-    dataclasses.replace(
-      asked[n * len(asked) // num_prompts], file=f'piece {n + 1}'
+  asked = (
+    _captions(corpus, options=options)
+    if prompts is None
+    else prompt_files.read(prompts)
+  )
+  if not 1 <= num_prompts <= len(asked):
+    raise ValueError(
+      f'{num_prompts} prompts are wanted, and {prompts or corpus} has'
+      f' {len(asked)}; change num_prompts.'
     )
-    for n in range(num_prompts)
-  ]
+  asked = [asked[n * len(asked) // num_prompts] for n in range(num_prompts)]
 
   def hear_reference() -> music.Heard:
     side = _clips.of_corpus(corpus, options=options)
     return music.hear(side.clips, source=side.source, embedders=ears)
 
-  others = [bundle.load(folder, kind='stage') for folder in stages]
   return music_hook.EvaluateMusic(
-    others=music_hook.Others(
-      codec=load_codec(codec),
-      conditioner=load_conditioner(conditioner),
-      stages={stage.config.spec.name: stage for stage in others},
-    ),
-    prompts=asked,
+    others=_others(codec=codec, conditioner=conditioner, stages=stages),
+    prompts=[
+      dataclasses.replace(prompt, file=f'piece {number}')
+      for number, prompt in enumerate(asked, start=1)
+    ],
     reference=hear_reference,
     embedders=ears,
     request=Request(
       prompts=[prompt.text for prompt in asked],
       seconds=seconds,
-      seed=seed,
+      seed=[*range(seed, seed + num_prompts)],  # A caption may be there twice.
       sampling=sampling or SamplingConfig(),
     ),
     every_steps=every_steps,
@@ -141,6 +140,17 @@ def evaluate_codec(
     every_steps=every_steps,
     levels=levels,
     metrics=codec_verb.chosen(codec_evaluation.METRICS, metrics),
+  )
+
+
+def _others(
+  *, codec: str, conditioner: str, stages: Sequence[str]
+) -> music_hook.Others:
+  loaded = [bundle.load(folder, kind='stage') for folder in stages]
+  return music_hook.Others(
+    codec=load_codec(codec),
+    conditioner=load_conditioner(conditioner),
+    stages={stage.config.spec.name: stage for stage in loaded},
   )
 
 

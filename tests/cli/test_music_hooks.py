@@ -97,6 +97,11 @@ def test_a_file_of_prompts_takes_the_place_of_captions(
   ]
 
 
+def test_more_prompts_than_there_are_is_an_error(folders, corpus, asked):
+  with pytest.raises(ValueError, match='4 prompts are wanted, and .* has 3;'):
+    music_of(folders, corpus, num_prompts=NUM_PIECES + 1)
+
+
 def test_a_bundle_that_is_not_there_is_told_before_the_first_step(
   folders, corpus, asked
 ):
