@@ -296,7 +296,7 @@ def test_two_processes_hear_what_one_hears(model, tmp_path):
       cwd=test_loop_processes.ROOT,
       env=os.environ | {'PYTHONPATH': str(test_loop_processes.ROOT)},
       check=True,
-      timeout=300,
+      timeout=400,
     )
   one, two = (figures_of(tmp_path / name) for name in ('1', '2'))
   assert list(one) == [2] and 'music/fad/toy' in one[2]
