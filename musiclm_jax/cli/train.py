@@ -24,12 +24,12 @@ def main(argv: Sequence[str]) -> None:
 
   # Late, so that `--help` answers at once.
   from musiclm_jax.cli import setup
-  from musiclm_jax.planning import plan
+  from musiclm_jax.planning import utilization
   from musiclm_jax.training import loop
 
   supplied = {
     'gin_config': setup.operative_config,
-    'seconds_at_peak': plan.seconds_at_peak,
+    'seconds_at_peak': utilization.seconds_at_peak,
   }
   train = setup.configure(options, root=loop.train, supplied=supplied)
   keep_compiled_programs()

@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-from absl import logging
 from flax import linen as nn
 from flax.core import meta
 
 from musiclm_jax import batches
-from musiclm_jax.planning import abstract, communication, cost, devices, program
+from musiclm_jax.planning import (
+  abstract,
+  communication,
+  cost,
+  program,
+  utilization,
+)
 from musiclm_jax.planning.devices import Topology
 from musiclm_jax.stages.objective import StageObjective
 from musiclm_jax.training.partitioning import MESH_AXES, Partitioner
@@ -188,41 +193,6 @@ class Plan:
     }
 
 
-def useful_flops(training: Trainable, batch: abstract.AbstractBatch) -> float:
-  """Of one step of all devices, nothing computed twice.
-
-  Whatever way they are computed: a fused attention multiplies the same.
-  """
-  training = abstract.with_fields(
-    training, attention='einsum', tower_rows=None, block_rows=None
-  )
-  region = _traced(training, batch, remat=False, num_microbatches=1)
-  num_rows = next(iter(batch.values())).shape[0]
-  return cost.flops(region, program.Split(num_rows=num_rows))
-
-
-def seconds_at_peak(training: Trainable, batch: Any) -> float | None:
-  """What one device would take for a step's useful FLOPs at its peak rate.
-
-  Args:
-    training: What is trained.
-    batch: The global one, whose shapes alone are read.
-
-  Returns:
-    `None`, and a line in the log, where it cannot be told.
-  """
-  kind = jax.devices()[0].device_kind
-  chip = devices.chip_named(kind)
-  if chip is None:
-    logging.info('There is no MFU: the peak rate of %r is not known.', kind)
-    return None
-  try:
-    return useful_flops(training, batch) / chip.flops_per_second
-  except Exception as error:  # No figure is worth a run.
-    logging.warning('There is no MFU: %s', error)
-    return None
-
-
 class Planner:
   """Evaluates choices for one run; a step is traced once for several."""
 
@@ -308,7 +278,7 @@ class Planner:
   def _region(self, remat: bool, num_microbatches: int) -> program.Region:
     key = remat, num_microbatches
     if key not in self._regions:
-      self._regions[key] = _traced(
+      self._regions[key] = utilization.traced_step(
         self.run.training,
         self.run.batch,
         remat=remat,
@@ -347,25 +317,6 @@ class Planner:
       gradients=peak.others,
       activations=peak.rows,
     )
-
-
-def _traced(
-  training: Trainable,
-  batch: abstract.AbstractBatch,
-  *,
-  remat: bool,
-  num_microbatches: int,
-  **marked: Collection[int],
-) -> program.Region:
-  """The step, for any number of rows; `marked` is `program.trace`'s."""
-  training = abstract.with_remat(training, remat=remat)
-  if hasattr(training, 'num_microbatches'):
-    training = dataclasses.replace(training, num_microbatches=num_microbatches)
-  rows = abstract.with_rows(
-    batch, num_rows=program.PRIME_ROWS * num_microbatches
-  )
-  state = meta.unbox(abstract.boxed_state(training, batch=rows))
-  return program.trace(training.train_step, state, rows, **marked)
 
 
 def _content(run: Run) -> dict[str, Any]:
