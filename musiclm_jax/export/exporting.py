@@ -23,6 +23,7 @@ from musiclm_jax.export import (
   stablehlo,
 )
 from musiclm_jax.export.clips import Clips
+from musiclm_jax.inference import demo
 
 # By the kind of the bundle.
 COMPARISONS: Mapping[str, parity.Comparison] = {
@@ -45,7 +46,7 @@ def export(
   """Writes `output`, or only the sheet of what differs, to `output.parity`.
 
   Args:
-    model: The folder of a `music_lm.json`, or that of one bundle.
+    model: The folder of a `music_lm.json`, or that of one bundle, or 'demo'.
     output: A folder that is not there yet.
     clips: What both sides are compared on.
     license: Of the weights, for the model card.
@@ -62,6 +63,7 @@ def export(
   if with_onnx:
     # Here, since nothing else needs its packages, and before minutes of work.
     from musiclm_jax.export import onnx_files
+  model = demo.resolve(model)
   bundles = folders.read_bundles(model)
   sheet = parity.Sheet(
     clips=clips.about,
@@ -129,6 +131,6 @@ def export_stablehlo(
   Raises:
     ValueError: The model cannot be read.
   """
-  bundles = folders.read_bundles(model)
+  bundles = folders.read_bundles(demo.resolve(model))
   with folders.staged(output) as directory:
     stablehlo.write(directory, bundles)

@@ -51,7 +51,7 @@ def test_codebooks_of_a_compressed_copy_take_half_as_much():
     'codebooks': {
       'embeddings': np.full((3, 5), 0.1, np.float32),
       'counts': np.full(3, 1e6, np.float32),
-      'initialised': np.bool_(True),
+      'initialised': np.array(True),
     },
   }
   assert packing._smaller(weights, None) is weights
