@@ -11,9 +11,8 @@ Shapes: tokens [batch, length], codes [batch, frames, levels] of the output.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import clu.metrics
@@ -22,7 +21,6 @@ import jax.numpy as jnp
 from flax import traverse_util
 from flax.core import meta
 from flax.linen import partitioning as flax_partitioning
-from jax.interpreters import pxla
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 from t5x import gin_utils, models, optimizers, partitioning, train_state
@@ -86,8 +84,7 @@ class StageModel(models.BaseModel):
     self, params: Any, batch: Batch, dropout_rng: PRNGKey | None
   ) -> _Losses:
     """The loss and its figures; without a key nothing is drawn."""
-    with _mesh_for_constraints():
-      output = self.objective.loss({'params': params}, batch, dropout_rng)
+    output = self.objective.loss({'params': params}, batch, dropout_rng)
     factor = self._loss_normalizing_factor
     loss = output.loss.mean if factor is None else output.loss.total / factor
     return loss, _metrics(output)
@@ -117,8 +114,7 @@ class StageModel(models.BaseModel):
       raise ValueError('A stage keeps no intermediates; ask for scores alone.')
     config, tokens = self.objective.model, jnp.asarray(batch[batches.TOKENS])
     codes = config.layout.unpack(tokens)
-    with _mesh_for_constraints():
-      logits = lm.StageLM(config).apply({'params': params}, tokens)
+    logits = lm.StageLM(config).apply({'params': params}, tokens)
     log_p = jnp.take_along_axis(
       jax.nn.log_softmax(logits, axis=-1),
       jnp.maximum(codes, 0)[..., None],
@@ -194,14 +190,3 @@ def _metrics(output: LossOutput) -> dict[str, clu.metrics.Metric]:
     name: clu.metrics.Average(total=figure.total, count=figure.weight)
     for name, figure in {'loss': output.loss, **output.metrics}.items()
   }
-
-
-@contextlib.contextmanager
-def _mesh_for_constraints() -> Iterator[None]:
-  """t5x enters `with mesh:`, under which Flax's constraints do nothing."""
-  mesh = pxla.thread_resources.env.physical_mesh
-  if mesh.empty:
-    yield
-  else:
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      yield
