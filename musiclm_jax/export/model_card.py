@@ -100,7 +100,7 @@ Compared on {clips}; `PARITY.md` has every layer.
 """
 
 _ASK_LICENSE = (
-  'not stated. Whoever hands them on has to: `musiclm export --license`'
+  'not stated. Whoever hands them on has to state it, with `--license`'
 )
 _ASK_DATA = (
   'Not stated, and no corpus lay beside the model. Say here what it was trained'
@@ -115,6 +115,7 @@ def card(
   sheet: Sheet | None,
   model: str | os.PathLike[str],
   corpus: str | os.PathLike[str] | None = None,
+  num_bytes: Mapping[str, int] | None = None,
   license: str = UNKNOWN_LICENSE,
 ) -> str:
   """The card, in Markdown with a front matter.
@@ -125,6 +126,7 @@ def card(
     model: The folder of `music_lm.json`, where `evaluation/` and `corpus/` may
       lie too.
     corpus: What it was trained on, if that lies elsewhere.
+    num_bytes: Of each part on disk, for a folder that is small.
     license: Of the weights, by the hub's name for it.
   """
   model = pathlib.Path(model)
@@ -134,7 +136,7 @@ def card(
     # Quoted, as YAML too: it may hold what YAML reads as its own.
     license=json.dumps(license, ensure_ascii=False),
     weights_license=_ASK_LICENSE if license == UNKNOWN_LICENSE else license,
-    sizes=_sizes(bundles),
+    sizes=_sizes(bundles, num_bytes or {}),
     data=_data(pathlib.Path(corpus or model / 'corpus')),
     parity='' if sheet is None else _parity(sheet),
     evaluation=_evaluation(model),
@@ -146,10 +148,12 @@ def without_local_paths(text: str) -> str:
   return _LOCAL.sub('', text)
 
 
-def _sizes(bundles: Mapping[str, Bundle]) -> str:
+def _sizes(bundles: Mapping[str, Bundle], num_bytes: Mapping[str, int]) -> str:
   lines = ['| part | weights | makes | fingerprint |', '|---|---|---|---|']
   for place, found in bundles.items():
     count = f'{_num_weights(found.weights) / 1e6:.2f} M'
+    if place in num_bytes:
+      count += f', {num_bytes[place] / 1e6:.2f} MB'
     lines.append(
       f'| {place} | {count} | {_makes(found)} | `{found.fingerprint[:12]}` |'
     )

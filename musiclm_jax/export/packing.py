@@ -71,7 +71,12 @@ def pack(
     golden.write(directory / golden.FILE, golden.make(music_lm, prompt=prompt))
     bundles = {place: bundle.load(directory / place) for place in places}
     card = model_card.card(
-      bundles, sheet=None, model=model, corpus=corpus, license=license
+      bundles,
+      sheet=None,
+      model=model,
+      corpus=corpus,
+      num_bytes=sizes,
+      license=license,
     )
     text_file.write(directory / CARD, card)
     sizes['others'] = _num_bytes(directory) - sum(sizes.values())
