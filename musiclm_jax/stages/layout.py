@@ -6,10 +6,10 @@
 Codes are interleaved frame by frame, all levels of frame 0 first, and every
 (stream, level) owns its own range of ids: AudioLM (Borsos et al., 2022),
 section III-C. Special ids, one separator a segment and the padding to an even
-length are ours. Training, decoding, export and evaluation all read this module,
-so they cannot disagree. Where a take says so, runs of one code are one code,
-and what is left of its frames is padding (`deduplication`). Tables are NumPy, made once; `pack` and `unpack` take
-NumPy or JAX arrays, and nothing here imports JAX.
+length are ours. Where a take says so, runs of one code are one code, and what is
+left of its frames is padding (`deduplication`). Training, decoding, export and
+evaluation all read this module, so they cannot disagree. Tables are NumPy, made
+once; `pack` and `unpack` take NumPy or JAX arrays, and nothing here imports JAX.
 
 Shapes: batch = rows, length = positions of a row, frames and levels = those of
 one segment (levels counted from the first that the segment takes).
