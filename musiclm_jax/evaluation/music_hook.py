@@ -190,7 +190,7 @@ class EvaluateMusic:
     run.writer.waveforms(
       run.step,
       {
-        f'{self._name}/{prompt.text}': waveform[None]
+        f'{self._name}/{prompt.file}, {prompt.text}': waveform[None]
         for prompt, waveform in zip(
           self._prompts[: self._num_audio_examples], made.waveform
         )
