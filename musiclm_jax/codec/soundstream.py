@@ -116,9 +116,9 @@ class SoundStreamConfig:
 
   def decoding_weights(self, weights: Variables) -> Variables:
     """Those that decoding needs."""
-    params = dict(weights['params'])
-    del params[_ENCODER]
-    return {**weights, 'params': params}
+    params = weights['params'].items()
+    kept = {name: leaves for name, leaves in params if name != _ENCODER}
+    return {**weights, 'params': kept}
 
   @property
   def conv_options(self) -> dict[str, Any]:

@@ -8,4 +8,5 @@ as they are; `serving/`: the server, likewise.
 `parity`, `parity_report`: the sheet of all comparisons; `parity_layers`,
 `parity_codes`: of layers and of codes; `parity_<component>`: of each component.
 `clips`: what is compared on; `reference`: the bundle as it is compared.
+`packing`: a small folder for JAX in its place; `model_card`: of either.
 """

@@ -126,16 +126,10 @@ def _publish_decoder(source: pathlib.Path, directory: pathlib.Path) -> None:
       f'{source} holds a {type(found.config).__name__}, which does not say what'
       ' decoding needs (`decoding_weights`); keep what continuation needs.'
     )
-  contents = bundle.BundleContents(
-    **{
-      field.name: getattr(found, field.name)
-      for field in dataclasses.fields(bundle.BundleContents)
-    }
-  )
   bundle.publish(
     directory,
     dataclasses.replace(
-      contents,
+      found,
       weights=_smaller(decoding_weights(found.weights), found.storage),
       derived_from=found.token_space,
     ),

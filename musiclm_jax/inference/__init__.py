@@ -4,6 +4,8 @@
 music_lm     PROMPTS → WAVEFORM: six bundles as one object
 assembly     which six bundles those are, checked to fit
 compression  a copy of a model in fewer bytes
+demo         the model that comes with the package
+golden       what a model made once, beside what it makes now
 request      what is asked for, checked
 schedule     prompts over time
 prompting    PROMPTS → EMBEDDINGS OVER TIME
