@@ -226,6 +226,28 @@ def test_nothing_is_compiled_for_another_prompt_seed_or_length():
     jax.monitoring.clear_event_listeners()
 
 
+def test_a_segment_writes_its_caches_where_they_are():
+  """Nothing that the loop carries is copied when it is called."""
+  state = jax.eval_shape(
+    lambda: decoding._prefill(
+      PARAMS, prompt(2), keys(2), config=CONFIG, num_positions=13
+    )
+  )
+  caches = jax.eval_shape(
+    lambda c: decoding._grow(c, capacity=16), state.caches
+  )
+  state = state.replace(caches=caches)
+  lowered = decoding._run_segment.lower(
+    PARAMS, state, np.int32(20), config=CONFIG, decoding=GREEDY
+  )
+  donated = jax.tree.map(lambda info: info.donated, lowered.args_info)
+  _, of_state, *_ = donated[0]
+  assert all(jax.tree.leaves(of_state))
+  assert not any(jax.tree.leaves(donated[0][0]))
+  num_donated = len(jax.tree.leaves(state))
+  assert lowered.as_text().count('tf.aliasing_output') == num_donated
+
+
 def test_progress_is_told_up_to_the_end():
   told = []
   decoder().decode(
