@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jaxlib
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -181,7 +180,7 @@ def this_platform() -> str:
     text = cpuinfo.read_text() if cpuinfo.exists() else ''
     model = re.search(r'model name\s*:\s*(.+)', text)
     kind = model[1] if model else platform.machine()
-  return f'{jax.default_backend()}, {kind}, jaxlib {jaxlib.__version__}'
+  return f'{jax.default_backend()}, {kind}, jax {jax.__version__}'
 
 
 def _arrays() -> tuple[str, ...]:

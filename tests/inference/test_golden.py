@@ -82,7 +82,7 @@ def test_a_likeliest_code_that_led_by_more_is_the_same(music_lm, made):
 def test_codes_are_those_of_the_platform_that_made_them(music_lm, made):
   codes = made.codes['semantic'] + 1
   other = changed(made, 'codes', 'semantic', codes)
-  other = dataclasses.replace(other, platform='gpu, a card, jaxlib 9')
+  other = dataclasses.replace(other, platform='gpu, a card, jax 9')
   said = golden.require_same(music_lm, other)
   assert 'codes not compared, since they are those of gpu, a card' in said
   assert jax.default_backend() in golden.this_platform()
