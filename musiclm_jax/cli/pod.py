@@ -36,7 +36,7 @@ def join() -> None:
   The first of these that the environment has:
 
   - JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID: what `launch/` gives, and anything else can.
+    JAX_PROCESS_ID: what a local pod and GKE are given, and anything else can.
   - A step of Slurm with several tasks. Where each node has one task, it drives
     all GPUs of the node; else each task drives the one of its local number.
   - TPUs: GKE says in variables, and Cloud TPU in metadata, which host this is.
