@@ -42,6 +42,7 @@ class Run:
     state: After that step. The next step takes its memory: keep no reference.
     stopping: This is the last step that this process does.
     figures: Held-out figures of this step; hooks add theirs.
+    beat: For a hook that takes long: tells the watchdog that it gets on.
   """
 
   model_dir: Folder
@@ -54,6 +55,7 @@ class Run:
   state: TrainState
   stopping: bool = False
   figures: dict[str, float] = dataclasses.field(default_factory=dict)
+  beat: Callable[[], None] = lambda: None
 
   @property
   def finished(self) -> bool:
@@ -119,6 +121,7 @@ class Evaluate:
       )
     evaluations = []
     for batch in self._placed(run.partitioner):
+      run.beat()
       evaluations.append(self._evaluate(run.state, batch))
       if len(evaluations) > 1:
         # Later ones are not listened to; their memory is wanted.

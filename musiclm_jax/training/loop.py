@@ -83,7 +83,8 @@ def train(
     best_mode: 'min' or 'max'.
     max_skipped_in_a_row: As many steps that are not finite end the run.
     hang_seconds: A run that stands still for longer is ended, as `watchdog`
-      says; an evaluation and a save count as part of the step before.
+      says; a hook and a save may each take as long, and a hook that calls
+      `Run.beat` as long as that from one call to the next.
     profile_steps: The first and the last step that `hooks.Profile` records.
     seconds_at_peak: Gives what one device would take for a step's useful FLOPs
       at its peak rate, for the MFU; `None` where that is not known.
@@ -242,6 +243,7 @@ class _Loop:
     self._keep_config()
     self.meter.start_clock()
     save_clock = SaveClock()
+    run.beat = lambda: self.watchdog.beat(run.step)
     with self.watchdog:
       while not (run.finished or run.stopping):
         # By it a profile is read step by step.
@@ -254,7 +256,7 @@ class _Loop:
           self.meter.wait(self.feed.seconds_waited)
         self._show(self.meter.add(run.step, metrics))
         self._between_steps(save_clock)
-        self.watchdog.beat(run.step)
+        run.beat()
 
   def _compile(self) -> jax.stages.Compiled:
     began = time.monotonic()
@@ -290,8 +292,11 @@ class _Loop:
     self._show(self.meter.finish() if ends else self.meter.settle())
     began = time.monotonic()
     for hook in due:
+      # Else a long one would end the run before its step is saved, each time.
+      run.beat()
       hook(run)
     if saves:
+      run.beat()
       run.writer.flush()
       save_began = time.monotonic()
       if self.manager.save(

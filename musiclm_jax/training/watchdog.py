@@ -63,7 +63,7 @@ class Watchdog:
     self._over.set()
 
   def beat(self, step: int) -> None:
-    """The run is alive: `step` is done, with all that was due after it."""
+    """The run is alive: `step` is done, or part of what is due after it."""
     self._step = step
     self._num_beats += 1
 

@@ -321,7 +321,35 @@ def test_a_run_that_stands_still_is_ended_after_its_last_step(
     hang_seconds=3,
     hooks=stands_still,
   )
-  assert last == [6]
+  assert last == [7]
+
+
+def test_what_is_due_after_a_step_may_each_take_as_long_as_a_step(
+  tmp_path, monkeypatch
+):
+  beats = []
+
+  class Counted(watchdog.Watchdog):
+    def beat(self, step):
+      beats.append(step)
+
+  monkeypatch.setattr(loop, 'Watchdog', Counted)
+  before = {}
+
+  class Look(Do):
+    def due(self, run):
+      before.setdefault(run.step, len(beats))
+      return super().due(run)
+
+  evaluate = hooks.Evaluate(toys.Noise(seed=1), every_steps=2, num_batches=3)
+  # The end of the step, two hooks, three batches, the save.
+  run(
+    tmp_path,
+    num_steps=3,
+    save_every_steps=2,
+    hooks=[Look(2, int), evaluate],
+  )
+  assert beats[before[2] : before[3]] == [2] * (2 + 3 + 1 + 1)
 
 
 def test_other_seed_than_the_run_was_begun_with_is_an_error(tmp_path):
