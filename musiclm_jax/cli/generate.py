@@ -7,12 +7,13 @@
 Without --model it is the demo model that comes with the package.
 
 Writes a WAV for each piece, a picture of the spectrograms of the first sixteen,
-and generate.json: prompts, seeds, fingerprints of the model and the time that each
-stage took. A file ends in the rank of its piece among the samples of its prompt:
-1 is the piece that MuLan finds most like it.
+and generate.json: prompts, seeds, fingerprints of the model and the time that
+each stage took. A file ends in the rank of its piece among the samples of its
+prompt: 1 is the piece that MuLan finds most like it.
 
---prompts names a file of prompts, as `musiclm prompts` writes them; the facts in it
-go into generate.json, where `musiclm evaluate adherence` looks for them.
+--prompts names a file of prompts, as `musiclm prompts` writes them; the facts in
+it go into generate.json, where `musiclm evaluate adherence` looks for them. A
+prompt that is there again draws from the seeds after those of the first.
 
 A prompt may change over time: --schedule names a file of lines `SECONDS TEXT`.
 Audio may take its place (--prompt_audio), or be what the music goes on from
@@ -23,12 +24,13 @@ conditioner, takes no prompt and ranks nothing.
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from musiclm_jax.cli import flags
@@ -64,8 +66,11 @@ def main(argv: Sequence[str]) -> None:
       named = ', '.join(f'--{source}' for source in sources)
       raise flags.UsageError(f'nothing says what to make; give one of {named}.')
   train.keep_compiled_programs()
-  described = prompts.read(options.prompts) if options.prompts else []
-  options.prompt += [prompt.text for prompt in described]
+  described = {}  # By number; a text may be there twice, with other facts.
+  if options.prompts:
+    found = prompts.read(options.prompts)
+    described = dict(enumerate(found, start=len(options.prompt)))
+  options.prompt += [prompt.text for prompt in described.values()]
   _request(options, sampling)  # Says what is wrong before weights are read.
   music_lm = MusicLM.load(options.model, dtype=options.dtype)
   request = _request(options, sampling, audio_of=music_lm)
@@ -171,13 +176,25 @@ def _request(
   return Request(
     prompts=prompts or None,
     seconds=options.seconds,
-    seed=options.seed,
+    seed=_seeds(prompts, options=options) if prompts else options.seed,
     num_samples=options.num_samples,
     prompt_audio=heard(options.prompt_audio),
     continue_from=heard(options.continue_from),
     sample_rate_hz=rate_hz,
     sampling=sampling,
   )
+
+
+def _seeds(
+  prompts: Sequence[Hashable], *, options: argparse.Namespace
+) -> list[int]:
+  """Of the first sample of each; else the same prompt would be one piece."""
+  seen = collections.Counter()
+  seeds = []
+  for prompt in prompts:
+    seeds.append(options.seed + options.num_samples * seen[prompt])
+    seen[prompt] += 1
+  return seeds
 
 
 def _compose(music_lm: MusicLM, request: Request) -> Music:
@@ -208,13 +225,11 @@ def _pieces(
   request: Request,
   music: Music,
   *,
-  described: Sequence[Prompt],
+  described: Mapping[int, Prompt],
 ) -> Iterator[dict[str, Any]]:
   """What generate.json tells of each row of `music`."""
   import numpy as np
 
-  facts = {prompt.text: dict(prompt.facts) for prompt in described}
-  references = {p.text: p.reference for p in described if p.reference}
   num_prompts = len(music.waveform) // request.num_samples
   # Without a judge, in the order of the seeds.
   ranks = np.tile(np.arange(request.num_samples) + 1, num_prompts)
@@ -224,15 +239,16 @@ def _pieces(
     groups = np.reshape(similarity, (num_prompts, -1))
     ranks = np.argsort(np.argsort(-groups, axis=1), axis=1).reshape(-1) + 1
   for row, waveform in enumerate(music.waveform):
-    number, text = row // request.num_samples + 1, music.prompts[row]
+    number, text = row // request.num_samples, music.prompts[row]
+    asked = described.get(number)
     level = 10 * np.log10(max(float(np.mean(waveform**2)), 1e-12))
     yield {
-      'file': f'{number}_{_slug(text)}_{ranks[row]}.wav',
+      'file': f'{number + 1}_{_slug(text)}_{ranks[row]}.wav',
       # What was made from audio, or from nothing, has a label that is no text.
       'prompt': None if request.prompts is None else text,
       'label': text,
-      **({'facts': facts[text]} if text in facts else {}),
-      **({'reference': references[text]} if text in references else {}),
+      **({'facts': dict(asked.facts)} if asked else {}),
+      **({'reference': asked.reference} if asked and asked.reference else {}),
       'seed': int(music.seeds[row]),
       'rank': int(ranks[row]),
       'similarity': similarity and round(similarity[row], 4),

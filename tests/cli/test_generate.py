@@ -85,6 +85,37 @@ def test_a_file_of_prompts_is_made_with_its_facts(model, tmp_path):
   assert references == [None, None, 'tune.7', 'tune.7']
 
 
+def test_a_caption_of_two_pieces_is_made_twice_each_for_its_own(
+  model, tmp_path
+):
+  file = tmp_path / 'prompts.jsonl'
+  file.write_text(
+    '{"prompt": "slow", "facts": {"tempo_bpm": 60}, "reference": "tune.7"}\n'
+    '{"prompt": "slow", "facts": {"tempo_bpm": 66}}\n'
+  )
+  first, *pieces = run(
+    model,
+    tmp_path / 'out',
+    *('--prompt=first', '--prompt=slow', f'--prompts={file}'),
+    *('--seed=5', '--seconds=1.5'),  # Four rows, as above.
+  )['pieces']
+  assert first['seed'] == 5
+  assert [(p.get('facts'), p.get('reference'), p['seed']) for p in pieces] == [
+    (None, None, 5),
+    ({'tempo_bpm': 60}, 'tune.7', 6),
+    ({'tempo_bpm': 66}, None, 7),
+  ]
+  heard = {(tmp_path / 'out' / p['file']).read_bytes() for p in pieces}
+  assert len(heard) == 3
+
+
+def test_a_prompt_that_is_there_again_has_the_seeds_after_the_first():
+  options = ['--output=b', '--seed=3', '--num_samples=2']
+  options = generate._parser().parse_args(options)
+  prompts = ['a', 'b', 'a', 'a']
+  assert generate._seeds(prompts, options=options) == [3, 3, 5, 7]
+
+
 def test_settings_are_for_all_stages_or_for_each():
   options = ['--model=a', '--output=b', '--temperature=1,0.5,0', '--top_k=5']
   config = generate._sampling(
