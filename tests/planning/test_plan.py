@@ -7,6 +7,7 @@ import pytest
 from flax.core import meta
 
 from musiclm_jax.planning import abstract
+from musiclm_jax.planning import plan as planning
 from musiclm_jax.planning.plan import Planner
 from tests.planning import toys
 from tests.stages import toys as stages
@@ -103,3 +104,9 @@ def test_rows_must_divide_over_the_mesh(planner):
     ValueError, match='batch of 8 does not divide over the 16'
   ):
     Planner(run).plan()
+
+
+def test_less_of_a_chip_is_safe_for_a_codec():
+  # Eight times the plan fit; the compiler's peak was 6.4 times it.
+  assert planning.safe_share(toys.codec_training()) == 1 / 8
+  assert planning.safe_share(toys.stage_training()) == 1 / 2

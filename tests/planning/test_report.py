@@ -34,6 +34,7 @@ def plan():
     communication_seconds=0.5,
     mfu=0.125,
     num_steps=86400,
+    safe_share=0.5,
   )
 
 
@@ -49,7 +50,7 @@ def test_a_page_says_what_does_not_fit(plan):
   ('capacity', 'verdict'),
   [(12, 'DOES NOT FIT'), (21, 'may not fit: compile it'), (22, 'fits')],
 )
-def test_what_fills_over_half_of_a_chip_may_not_fit(plan, capacity, verdict):
+def test_what_fills_over_its_safe_share_may_not_fit(plan, capacity, verdict):
   plan = dataclasses.replace(plan, capacity=capacity * float(GIB))
   assert report.page(plan).count(f': {verdict}\n') == 1
   assert f'| {verdict} |' in report.table([report.row(plan)])

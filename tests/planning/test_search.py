@@ -40,6 +40,7 @@ class FakePlanner(Planner):
       communication_seconds=0.0,
       mfu=0.5,
       num_steps=1,
+      safe_share=0.5,
     )
 
 
