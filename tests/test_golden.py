@@ -30,6 +30,8 @@ from musiclm_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDEN = ROOT / 'tests' / 'golden'
+# By the verb, and no matter of a config.
+SUPPLIED = ('gin_config', 'seconds_at_peak')
 EXPERIMENTS = sorted(
   path.stem for path in (ROOT / 'gin' / 'experiments').glob('*.gin')
 )
@@ -80,7 +82,7 @@ def configure(experiment, stand_ins):
   ]
   options = parser.parse_args([f'--gin_file={file}', *bindings])
   root = root_of(experiment)
-  setup.configure(options, root=root, supplied=['gin_config'])
+  setup.configure(options, root=root, supplied=SUPPLIED)
   return gin.get_bindings(root)
 
 
@@ -117,7 +119,7 @@ def operative_config(root):
   bound = {
     name: parameter.default
     for name, parameter in inspect.signature(root).parameters.items()
-    if parameter.default is not parameter.empty and name != 'gin_config'
+    if parameter.default is not parameter.empty and name not in SUPPLIED
   }
   bound.update(gin.get_bindings(root, resolve_references=False))
   lines = [

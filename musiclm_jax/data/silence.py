@@ -99,4 +99,5 @@ def write_all(folder: pathlib.Path) -> dict[str, str]:
     'BERT': str(bert),
     'MODEL_DIR': 'MODEL_DIR',
     'TRAINED': 'TRAINED',
+    'WARM_START': 'WARM_START',
   }
