@@ -34,7 +34,7 @@ def evaluate_music(
   stages: Sequence[str],
   every_steps: int,
   split: str = 'validation',
-  num_references: int | None = None,
+  num_references: int = 256,
   num_prompts: int = 8,
   prompts: str | None = None,
   seconds: int = 10,
@@ -52,8 +52,8 @@ def evaluate_music(
     stages: The folders of the other two.
     every_steps: When; also at the end of the run.
     split: Of the corpus.
-    num_references: Pieces of the reference, spread evenly over the split, which
-      are heard once; all if left out.
+    num_references: Pieces of the reference, spread evenly over the split; all
+      of a smaller one. They are heard before the first step.
     num_prompts: Pieces to make: of the first caption of so many of these, each
       paired with its piece.
     prompts: A file of `musiclm prompts` in place of captions; prompts spread
@@ -69,7 +69,11 @@ def evaluate_music(
   wanted = [spec.partition('=')[::2] for spec in embedders]
   ears = [loading.load(n, path or of_model.get(n)) for n, path in wanted]
   options = argparse.Namespace(
-    split=[split], seconds=seconds, num_clips=num_references
+    split=[split],
+    seconds=seconds,
+    num_clips=min(
+      num_references, len(corpora.AudioCorpus(corpus).clips(split))
+    ),
   )
   asked = (
     _captions(corpus, options=options)
@@ -83,17 +87,17 @@ def evaluate_music(
     )
   asked = [asked[n * len(asked) // num_prompts] for n in range(num_prompts)]
 
-  def hear_reference() -> music.Heard:
-    side = _clips.of_corpus(corpus, options=options)
-    return music.hear(side.clips, source=side.source, embedders=ears)
-
+  others = _others(codec=codec, conditioner=conditioner, stages=stages)
+  reference = _clips.of_corpus(corpus, options=options)
   return music_hook.EvaluateMusic(
-    others=_others(codec=codec, conditioner=conditioner, stages=stages),
+    others=others,
     prompts=[
       dataclasses.replace(prompt, file=f'piece {number}')
       for number, prompt in enumerate(asked, start=1)
     ],
-    reference=hear_reference,
+    reference=music.hear(
+      reference.clips, source=reference.source, embedders=ears
+    ),
     embedders=ears,
     request=Request(
       prompts=[prompt.text for prompt in asked],

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copies of held-out clips while a codec is trained, level by level.
 
-What `musiclm evaluate codec` tells, every so many steps, of the codec as it would
-be published: whole clips through the codes, in chunks, where the trainer's own
-evaluation has crops of one length and all levels. Its programs are compiled at
-every evaluation; a cache of compiled programs keeps them.
+What `musiclm evaluate codec` tells, every so many steps, of the codec as it
+would be published: whole clips through the codes, in chunks, where the
+trainer's own evaluation has crops of one length and all levels. Its programs
+are compiled at every evaluation; a cache of compiled programs keeps them.
 
 Shapes: waveform [samples].
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from musiclm_jax.checkpoints import bundle
 from musiclm_jax.evaluation import codec as evaluation
 from musiclm_jax.evaluation.music_hook import of_first_process
 from musiclm_jax.training.hooks import Run
+from musiclm_jax.training.state import Trainable, TrainState
 
 
 class EvaluateCodec:
@@ -49,24 +50,25 @@ class EvaluateCodec:
     self._metrics = dict(metrics)
     self._levels = tuple(levels)
     self._name = name
+    self._has_checked = False
 
   def due(self, run: Run) -> bool:
+    if not self._has_checked:  # After the first step, not hours later.
+      jax.eval_shape(lambda state: _check(run.training, state), run.state)
+      self._has_checked = True
     return run.every(self._every_steps)
 
   def __call__(self, run: Run) -> None:
     contents = run.training.bundle(run.state)
-    if contents.kind != 'codec':
-      raise ValueError(
-        f'Clips are copied by a codec, and this run trains a {contents.kind!r};'
-        ' leave EvaluateCodec out of its hooks.'
-      )
     weights = jax.tree.map(bundle.to_host, contents.weights)
     systems = evaluation.Systems(
       codec=contents.config.make_codec(weights, stream=contents.stream_out),
       levels=self._levels,
       opus_kbps=(),
     )
-    found = evaluation.evaluate(systems, self._clips, metrics=self._metrics)
+    found = evaluation.evaluate(
+      systems, self._each_clip(run.beat), metrics=self._metrics
+    )
     figures = of_first_process(
       {
         f'{self._name}/{metric}/levels_{count}': float(np.mean(values))
@@ -76,3 +78,20 @@ class EvaluateCodec:
     )
     run.writer.scalars(run.step, figures)
     run.figures.update(figures)
+
+  def _each_clip(
+    self, beat: Callable[[], None]
+  ) -> Iterator[Float[np.ndarray, ' samples']]:
+    for clip in self._clips:
+      beat()
+      yield clip
+
+
+def _check(training: Trainable, state: TrainState) -> None:
+  """Raises unless a codec would be published."""
+  kind = training.bundle(state).kind
+  if kind != 'codec':
+    raise ValueError(
+      f'Clips are copied by a codec, and this run trains a {kind!r}; leave'
+      ' EvaluateCodec out of its hooks.'
+    )

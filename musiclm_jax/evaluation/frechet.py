@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """FAD: how far the embeddings of one set of music are from those of another.
 
-Fréchet Audio Distance (Kilgour et al., 2019), section 4: both sets are taken for
-Gaussian, and the figure is the squared 2-Wasserstein distance of these. It grows
-as music is left out, on either side: to first order by a constant over the number
-of samples, so that a line through the figures of smaller sets tells that of
-endless ones, FAD∞ (Effectively unbiased FID and Inception Score, Chong and
-Forsyth, 2020, section 3; for music, Adapting Fréchet Audio Distance for
+Fréchet Audio Distance (Kilgour et al., 2019), section 4: both sets are taken
+for Gaussian, and the figure is the squared 2-Wasserstein distance of these. It
+grows as music is left out, on either side: to first order by a constant over
+the number of samples, so that a line through the figures of smaller sets tells
+that of endless ones, FAD∞ (Effectively unbiased FID and Inception Score, Chong
+and Forsyth, 2020, section 3; for music, Adapting Fréchet Audio Distance for
 generative music evaluation, Gui et al., 2024). Ours: both sets are made smaller
 together; these papers keep the reference whole, whose own share, small where it
 is large, then stays in the figure. A figure is of an embedder: it says nothing
@@ -26,7 +26,12 @@ import scipy.linalg
 from jaxtyping import Float
 
 from musiclm_jax.evaluation import bootstrap
-from musiclm_jax.evaluation.moments import Embeddings, Moments, moments_of
+from musiclm_jax.evaluation.moments import (
+  Embeddings,
+  Moments,
+  checked,
+  moments_of,
+)
 
 # Below this many samples for each dimension a report warns.
 SAMPLES_PER_DIM = 5
@@ -44,30 +49,34 @@ class Gaussian:
 
   Attributes:
     mean: [dim].
-    root: Its product with itself, root.T @ root, is the covariance; as many rows
-      as that has rank.
+    root: Its product with itself, root.T @ root, is the covariance; as many
+      rows as that has rank.
+    count: The samples that it is of.
   """
 
   mean: Float[np.ndarray, ' dim']
   root: Float[np.ndarray, 'rank dim']
+  count: int
 
   @classmethod
   def of(cls, moments: Moments) -> Gaussian:
-    """Eigenvalues that are rounding noise count as 0: a root would blow it up."""
+    """Eigenvalues that are rounding noise are 0: a root would blow them up."""
     values, vectors = scipy.linalg.eigh(moments.covariance)
     noise = max(values[-1], 0) * len(values) * _EPSILON
     kept = values > noise
     root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
-    return cls(mean=moments.mean, root=root)
+    return cls(mean=moments.mean, root=root, count=moments.count)
 
   @classmethod
   def of_few(cls, embeddings: Embeddings) -> Gaussian:
     """The same of fewer samples than dimensions, without their covariance."""
-    mean = np.mean(embeddings, axis=0, dtype=np.float64)
+    embeddings = checked(embeddings)
+    mean = embeddings.mean(axis=0)
     deviations = (embeddings - mean) / np.sqrt(max(len(embeddings) - 1, 1))
     _, values, vectors = scipy.linalg.svd(deviations, full_matrices=False)
     kept = values > values[0] * max(deviations.shape) * _EPSILON
-    return cls(mean=mean, root=values[kept][:, None] * vectors[kept])
+    root = values[kept][:, None] * vectors[kept]
+    return cls(mean=mean, root=root, count=len(embeddings))
 
   @property
   def rank(self) -> int:
@@ -92,15 +101,17 @@ class Gaussian:
 class FrechetFigures:
   """How far a set is from its reference.
 
+  What `measure_plainly` leaves out is NaN, or empty.
+
   Attributes:
     distance: With an interval over clips of the set; the reference is taken as
-      it is. The interval is that of the spread alone: the bias of a small set is
-      what `at_infinity` is without.
+      it is. The interval is that of the spread alone: the bias of a small set
+      is what `at_infinity` is without.
     at_infinity: FAD∞; NaN if either set is too small to take parts of.
     fit: How much of the spread of the sizes' figures the line explains, 1 for
       all.
-    by_size: Figure by number of samples of the set, the reference being smaller
-      by the same share: what the line was drawn through.
+    by_size: Figure by number of samples of the set, the reference being
+      smaller by the same share: what the line was drawn through.
     num_samples: Of the set, and of the reference.
     ranks: Of their covariances.
     dim: Of an embedding.
@@ -150,13 +161,10 @@ def measure(
     reference: Those of each clip of the reference.
     seed: Of what is drawn.
   """
-  goal_moments = moments_of(reference)
-  goal = Gaussian.of(goal_moments)
-  moments = moments_of(clips)
+  goal = gaussian_of(reference)
 
   def of_rows(rows: bootstrap.Rows) -> float:
-    drawn = np.concatenate([clips[row] for row in rows])
-    return goal.distance(_gaussian_of(drawn))
+    return goal.distance(gaussian_of([clips[row] for row in rows]))
 
   by_size = _by_size(clips, reference, seed=seed)
   at_infinity, fit = _extrapolate(by_size)
@@ -167,14 +175,12 @@ def measure(
     seed=seed,
     recentred=True,
   )
-  return FrechetFigures(
+  return dataclasses.replace(
+    measure_plainly(clips, goal=goal),
     distance=dataclasses.replace(distance, low=max(distance.low, 0.0)),
     at_infinity=at_infinity,
     fit=fit,
     by_size=by_size,
-    num_samples=(moments.count, goal_moments.count),
-    ranks=(Gaussian.of(moments).rank, goal.rank),
-    dim=len(goal.mean),
     per_clip=tuple(
       of_rows(np.array([row])) if len(clip) > 1 else float('nan')
       for row, clip in enumerate(clips)
@@ -182,12 +188,30 @@ def measure(
   )
 
 
-def _gaussian_of(embeddings: Embeddings) -> Gaussian:
-  """By whichever decomposition is smaller."""
-  few = len(embeddings) < embeddings.shape[1]
-  return (
-    Gaussian.of_few(embeddings) if few else Gaussian.of(Moments.of(embeddings))
+def measure_plainly(
+  clips: Sequence[Embeddings], *, goal: Gaussian
+) -> FrechetFigures:
+  """FAD of clips alone, to a reference whose Gaussian is there already."""
+  found, nan = gaussian_of(clips), float('nan')
+  return FrechetFigures(
+    distance=bootstrap.Estimate(
+      mean=goal.distance(found), low=nan, high=nan, num_clips=len(clips)
+    ),
+    at_infinity=nan,
+    fit=nan,
+    by_size={},
+    num_samples=(found.count, goal.count),
+    ranks=(found.rank, goal.rank),
+    dim=len(goal.mean),
+    per_clip=(),
   )
+
+
+def gaussian_of(clips: Sequence[Embeddings]) -> Gaussian:
+  """By whichever decomposition is smaller; of many samples, part by part."""
+  if clips and sum(map(len, clips)) < clips[0].shape[1]:
+    return Gaussian.of_few(np.concatenate(clips))
+  return Gaussian.of(moments_of(clips))
 
 
 def _by_size(
@@ -199,18 +223,18 @@ def _by_size(
   fewer = min(len(clips), len(reference))
   sizes = sorted({round(share * fewer) for share in shares} - {0})
 
-  def part_of(side: Sequence[Embeddings], share: float) -> Embeddings:
+  def part_of(side: Sequence[Embeddings], share: float) -> list[Embeddings]:
     size = round(share * len(side))
     rows = draw.choice(len(side), size=size, replace=False)
-    return np.concatenate([side[row] for row in rows])
+    return [side[row] for row in rows]
 
   found = {}
   for size in sizes:
     counts, figures = [], []
     for _ in range(_DRAWS_OF_A_SIZE if size < fewer else 1):
       ours, theirs = (part_of(s, size / fewer) for s in (clips, reference))
-      counts.append(len(ours))
-      figures.append(_gaussian_of(theirs).distance(_gaussian_of(ours)))
+      counts.append(sum(map(len, ours)))
+      figures.append(gaussian_of(theirs).distance(gaussian_of(ours)))
     found[int(np.mean(counts))] = float(np.mean(figures))
   return found
 

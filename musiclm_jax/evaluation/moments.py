@@ -3,10 +3,10 @@
 
 Those of parts are merged (Chan et al., 1979, Updating formulae and a pairwise
 algorithm for computing sample variances). Parts of a fixed size are spread over
-the devices: each sums its own rows, and one sum over devices follows; what fills
-no such part, and so every small set, is taken by NumPy, without a compilation. A
-TPU has no float64 in hardware: there, and wherever the platform is neither CPU nor
-GPU, the host's CPU takes the sums.
+the devices: each sums its own rows, and one sum over devices follows; what
+fills no such part, and so every small set, is taken by NumPy, without a
+compilation. A TPU has no float64 in hardware: there, and wherever the platform
+is neither CPU nor GPU, the host's CPU takes the sums.
 
 Shapes: embeddings [frames, dim] of one clip, rows [batch, dim] of many, scatter
 [dim, dim].
@@ -48,7 +48,7 @@ class Moments:
   @classmethod
   def of(cls, embeddings: Embeddings) -> Moments:
     """Of one sample or more."""
-    embeddings = _checked(embeddings)
+    embeddings = checked(embeddings)
     mean = embeddings.mean(axis=0)
     deviations = embeddings - mean
     return cls(
@@ -124,7 +124,7 @@ def _parts(clips: Iterable[Embeddings]) -> Iterator[Embeddings]:
   """All rows, as many at a time, the last part smaller."""
   held: list[Embeddings] = []
   for clip in clips:
-    held.append(_checked(clip))
+    held.append(checked(clip))
     while sum(map(len, held)) >= ROWS_AT_A_TIME:
       rows = np.concatenate(held)
       yield rows[:ROWS_AT_A_TIME]
@@ -133,8 +133,8 @@ def _parts(clips: Iterable[Embeddings]) -> Iterator[Embeddings]:
     yield np.concatenate(held)
 
 
-def _checked(embeddings: Embeddings) -> Float[np.ndarray, '_ dim']:
-  """In float64, one sample at least."""
+def checked(embeddings: Embeddings) -> Float[np.ndarray, '_ dim']:
+  """In float64; raises unless they are finite, and one sample at least."""
   if embeddings.ndim != 2 or not len(embeddings):
     raise ValueError(
       f'Embeddings are [frames, dim], one frame at least, not'

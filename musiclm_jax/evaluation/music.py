@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -67,6 +68,11 @@ class Heard:
   clips: tuple[HeardClip, ...]
   embeddings: Mapping[str, tuple[base.Frames, ...]]
   bad: tuple[clips_of.BadClip, ...]
+
+  @functools.cached_property
+  def gaussians(self) -> dict[str, frechet.Gaussian]:
+    """Of the embeddings of all clips, by embedder."""
+    return {k: frechet.gaussian_of(v) for k, v in self.embeddings.items()}
 
   def counts(self, attribute: str) -> dict[int, int]:
     """How many clips have each value of an attribute."""
@@ -153,6 +159,7 @@ def evaluate(
   *,
   embedders: Sequence[base.Embedder],
   prompts: Sequence[Prompt] = (),
+  has_plain_fad: bool = False,
 ) -> MusicReport:
   """Everything that both sets and the embedders allow.
 
@@ -163,13 +170,19 @@ def evaluate(
     prompts: What clips were asked to be, by their file; not all need one. One
       that names a reference pairs the clip with it; without, a clip's pair is
       that of its own name.
+    has_plain_fad: Leaves out what takes long: the interval of FAD, FAD∞ and the
+      figure of each clip.
   """
   pairs = _pairs(generated, reference, prompts)
   distances, klds = {}, {}
   for embedder in embedders:
     ours = generated.embeddings[embedder.name]
     theirs = reference.embeddings[embedder.name]
-    distances[embedder.name] = frechet.measure(ours, reference=theirs)
+    distances[embedder.name] = (
+      frechet.measure_plainly(ours, goal=reference.gaussians[embedder.name])
+      if has_plain_fad
+      else frechet.measure(ours, reference=theirs)
+    )
     if isinstance(embedder, base.Classifier):
       klds[embedder.name] = kld.measure(
         [embedder.probabilities(clip) for clip in ours],
@@ -181,6 +194,8 @@ def evaluate(
   asked = _asked(generated, prompts) if prompts and readers else []
   is_varied = len({prompt.text for prompt in asked}) > 1
   warnings = [*_warnings(generated, reference, distances, embedders=embedders)]
+  if klds:
+    warnings += _of_lost_pairs(generated, reference, prompts)
   if asked and not is_varied:
     warnings.append(
       'MCC is left out: all prompts are one text, and it wants two different'
@@ -217,9 +232,33 @@ def _pairs(
   generated: Heard, reference: Heard, prompts: Sequence[Prompt]
 ) -> list[tuple[int, int]]:
   """Numbers of clips and of the reference of each that has one."""
-  named = {p.file: p.reference for p in prompts if p.reference is not None}
+  named = _references(generated, prompts)
   names = [named.get(name, name) for name in _names(generated)]
   return clips_of.pairs_of(names, _names(reference))
+
+
+def _references(generated: Heard, prompts: Sequence[Prompt]) -> dict[str, str]:
+  """What prompts say that clips are paired with."""
+  heard = set(_names(generated))
+  return {
+    p.file: p.reference
+    for p in prompts
+    if p.reference is not None and p.file in heard
+  }
+
+
+def _of_lost_pairs(
+  generated: Heard, reference: Heard, prompts: Sequence[Prompt]
+) -> Iterable[str]:
+  named = [*_references(generated, prompts).values()]
+  found = {n for n, _ in clips_of.pairs_of(named, _names(reference))}
+  lost = [name for n, name in enumerate(named) if n not in found]
+  if lost:
+    yield (
+      f'{len(lost)} of {len(named)} clips that prompts pair with one of the'
+      f' reference are in no KLD of pairs, for it lacks theirs, such as'
+      f' {lost[0]!r}; take all of it, and the split that the prompts are of'
+    )
 
 
 def _asked(heard: Heard, prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -228,8 +267,8 @@ def _asked(heard: Heard, prompts: Sequence[Prompt]) -> list[Prompt]:
   found = [prompt for prompt in prompts if prompt.file in names]
   if not found:
     raise ValueError(
-      f'No prompt tells of a file of {heard.source}; a line of the prompts names'
-      ' one as "file", relative to that folder.'
+      f'No prompt tells of a file of {heard.source}; a line of the prompts'
+      ' names one as "file", relative to that folder.'
     )
   return found
 

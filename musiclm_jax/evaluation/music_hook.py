@@ -4,12 +4,12 @@
 What `musiclm evaluate music` tells of a folder, of a few pieces every so many
 steps: FAD, KLD, MCC and levels (see `music`). The stage is taken as it would be
 published, with averaged weights where the run keeps an average, and the other
-bundles as they are; seeds and prompts stay the same, so that what changes is the
-stage. Few pieces say little of FAD by itself: read its course.
+bundles as they are; seeds and prompts stay the same, so that what changes is
+the stage. Few pieces say little of FAD by itself: read its course.
 
-Nothing of the run is changed: pieces are drawn by keys of their own. With several
-processes each makes the same pieces on a device of its own, for it would else
-only wait, and the figures of the first are everybody's.
+Nothing of the run is changed: pieces are drawn by keys of their own. With
+several processes each makes the same pieces on a device of its own, for it
+would else only wait, and the figures of the first are everybody's.
 
 Shapes: waveform [pieces, samples].
 """
@@ -35,7 +35,7 @@ from musiclm_jax.evaluation.prompts import Prompt
 from musiclm_jax.inference import assembly
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
-from musiclm_jax.inference.music_lm import MusicLM
+from musiclm_jax.inference.music_lm import Music, MusicLM
 from musiclm_jax.inference.request import Request
 from musiclm_jax.stages.lm import StageLMConfig
 from musiclm_jax.streams import require_same_stream
@@ -110,14 +110,14 @@ class Others:
 
 
 class EvaluateMusic:
-  """Makes music of the same prompts every so often, and measures it; a `Hook`."""
+  """Makes and measures music of the same prompts every so often; a `Hook`."""
 
   def __init__(
     self,
     *,
     others: Others,
     prompts: Sequence[Prompt],
-    reference: Callable[[], music.Heard],
+    reference: music.Heard,
     embedders: Sequence[Embedder],
     request: Request,
     every_steps: int,
@@ -130,7 +130,7 @@ class EvaluateMusic:
       others: The model that the stage is put into.
       prompts: What is asked for; `file` is what a piece is called, and
         `reference` its pair for KLD.
-      reference: Hears it, once, when it is wanted first.
+      reference: What pieces are held against.
       embedders: Those that hear both sides.
       request: Of the prompts: length, seed, sampling.
       every_steps: When; also at the end of the run.
@@ -139,14 +139,13 @@ class EvaluateMusic:
     """
     self._others = others
     self._prompts = tuple(prompts)
-    self._hear_reference = reference
+    self._reference = reference
     self._embedders = tuple(embedders)
     self._request = request
     self._every_steps = every_steps
     self._num_audio_examples = num_audio_examples
     self._name = name
-    self._reference: music.Heard | None = None
-    self._has_checked = False
+    self._has_checked = self._has_warned = False
 
   def due(self, run: Run) -> bool:
     if not self._has_checked:  # After the first step, not hours later.
@@ -160,17 +159,14 @@ class EvaluateMusic:
     return run.every(self._every_steps)
 
   def __call__(self, run: Run) -> None:
-    is_first = self._reference is None
-    if is_first:
-      self._reference = self._hear_reference()
     contents = _stage_of(run.training, run.state)
     weights = jax.tree.map(bundle.to_host, contents.weights)
     model = self._others.with_stage(
       dataclasses.replace(contents, weights=weights)
     )
-    made = model.compose(self._request)
+    made = model.compose(self._request, progress=lambda *_: run.beat())
     generated = music.hear(
-      self._clips(made.waveform, sample_rate_hz=made.sample_rate_hz),
+      self._clips(made, beat=run.beat),
       source=f'step {run.step}',
       embedders=self._embedders,
     )
@@ -179,10 +175,12 @@ class EvaluateMusic:
       self._reference,
       embedders=self._embedders,
       prompts=self._prompts,
+      has_plain_fad=True,
     )
-    if is_first:
+    if not self._has_warned:
       for warning in found.warnings:
         logging.warning('%s: %s.', self._name, warning)
+      self._has_warned = True
     figures = {f'{self._name}/{k}': v for k, v in figures_of(found).items()}
     figures = of_first_process(figures)
     run.writer.scalars(run.step, figures)
@@ -199,11 +197,12 @@ class EvaluateMusic:
     )
 
   def _clips(
-    self, waveforms: np.ndarray, *, sample_rate_hz: int
+    self, made: Music, *, beat: Callable[[], None]
   ) -> Iterator[clips_of.Clip]:
-    for prompt, waveform in zip(self._prompts, waveforms, strict=True):
+    for prompt, waveform in zip(self._prompts, made.waveform, strict=True):
+      beat()
       yield clips_of.Clip(
-        name=prompt.file, waveform=waveform, sample_rate_hz=sample_rate_hz
+        name=prompt.file, waveform=waveform, sample_rate_hz=made.sample_rate_hz
       )
 
 
@@ -240,8 +239,8 @@ def _stage_of(training: Trainable, state: TrainState) -> bundle.BundleContents:
   contents = training.bundle(state)
   if contents.kind != 'stage':
     raise ValueError(
-      f'Music is made by a stage, and this run trains a {contents.kind!r}; leave'
-      ' EvaluateMusic out of its hooks.'
+      f'Music is made by a stage, and this run trains a {contents.kind!r};'
+      ' leave EvaluateMusic out of its hooks.'
     )
   return contents
 

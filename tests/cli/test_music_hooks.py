@@ -73,13 +73,20 @@ def test_captions_are_asked_for_and_paired_with_their_pieces(
     ('sine 4', 'sine-4', 'piece 1'),
     ('sine 9', 'sine-9', 'piece 2'),
   ]
-  reference = hook._hear_reference()
-  assert [clip.name for clip in reference.clips] == [
+  assert [clip.name for clip in hook._reference.clips] == [
     'sine-4',
     'sine-9',
     'sine-14',
   ]
   assert set(hook._others.stages) == {'semantic', 'fine'}
+
+
+def test_the_reference_is_no_larger_than_asked_for_or_than_the_split(
+  folders, corpus, asked
+):
+  for num_references, count in ((2, 2), (10, NUM_PIECES)):
+    hook = music_of(folders, corpus, num_references=num_references)
+    assert len(hook._reference.clips) == count
 
 
 def test_a_file_of_prompts_takes_the_place_of_captions(

@@ -2,6 +2,7 @@
 """A codec whose error is known level by level, as if it were in training."""
 
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def run_of(tmp_path, **options):
       opt_state=(),
       averaged=None,
     ),
+    beat=mock.Mock(),
   )
 
 
@@ -84,8 +86,10 @@ def test_each_number_of_levels_has_its_figure(tmp_path):
     rel=0.01,
   )
   assert run.writer.figures == {3: run.figures}
+  assert run.beat.call_count == 2  # Clips.
 
 
-def test_a_run_of_another_kind_is_refused(tmp_path):
+def test_a_run_of_another_kind_is_refused_after_the_first_step(tmp_path):
+  first = dataclasses.replace(run_of(tmp_path, kind='stage'), step=1)
   with pytest.raises(ValueError, match="this run trains a 'stage'"):
-    hook_of()(run_of(tmp_path, kind='stage'))
+    hook_of().due(first)

@@ -111,6 +111,44 @@ def test_at_infinity_most_of_what_small_sets_overstate_is_gone(
   assert found[0].by_size[sizes[0]] > found[0].by_size[sizes[-1]]
 
 
+def test_no_draw_holds_more_than_some_samples_in_float64(monkeypatch):
+  monkeypatch.setattr(frechet, '_NUM_RESAMPLES', 3)
+  clips, reference = _clips(31, seed=1), _clips(29, seed=2)
+  wanted = frechet.measure(clips, reference=reference)
+  sizes, of = [], moments.Moments.of.__func__
+
+  def counted(cls, embeddings):
+    sizes.append(len(embeddings))
+    return of(cls, embeddings)
+
+  monkeypatch.setattr(moments, 'ROWS_AT_A_TIME', 37)
+  monkeypatch.setattr(moments.Moments, 'of', classmethod(counted))
+  monkeypatch.setattr(moments, 'on_devices', moments.Moments.of)
+  found = frechet.measure(clips, reference=reference)
+  assert max(sizes) == 37
+  assert found.by_size == pytest.approx(wanted.by_size)
+  assert (found.distance.mean, found.distance.low) == pytest.approx(
+    (wanted.distance.mean, wanted.distance.low)
+  )
+
+
+def test_the_distance_alone_is_that_with_an_interval():
+  clips, reference = _clips(11, seed=1), _clips(13, seed=2)
+  whole = frechet.measure(clips, reference=reference)
+  goal = frechet.gaussian_of(reference)
+  plain = frechet.measure_plainly(clips, goal=goal)
+  assert plain.distance.mean == whole.distance.mean > 0
+  assert plain.num_samples == (55, 65) and plain.warnings == whole.warnings
+  assert np.isnan([plain.distance.low, plain.at_infinity]).all()
+  assert plain.by_size == {} and plain.per_clip == ()
+
+
+def test_what_is_not_finite_is_an_error_however_few_samples():
+  few = [np.full((2, 7), np.nan)]
+  with pytest.raises(ValueError, match='NaN or infinite'):
+    frechet.measure_plainly(few, goal=frechet.gaussian_of(_clips(11)))
+
+
 def test_the_line_is_found_by_hand():
   by_size = {n: 3 + 40 / n for n in (10, 20, 40)}
   at_infinity, fit = frechet._extrapolate(by_size)

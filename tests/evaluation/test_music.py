@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
+
 import numpy as np
 import pytest
 
-from musiclm_jax.evaluation import clips, music
+from musiclm_jax.evaluation import clips, frechet, music
 from musiclm_jax.evaluation.prompts import Prompt
 from tests.evaluation import toy_ear
 
@@ -118,6 +120,40 @@ def test_a_prompt_pairs_its_music_with_the_clip_that_it_describes():
   assert (alone.num_pairs, found.num_pairs) == (1, 2)
   assert found.kld['toy'].paired.mean > alone.kld['toy'].paired.mean
   assert alone.kld['toy'].paired.mean == pytest.approx(0)
+  assert 'no KLD of pairs' not in '\n'.join(found.warnings)
+
+
+def test_prompts_whose_reference_is_not_there_are_counted():
+  reference = _heard(_tones())
+  generated = _heard({f'{n}.wav': toy_ear.tone(440) for n in range(3)})
+  asked = [
+    Prompt(text='a loud tone', file=f'{n}.wav', reference=name)
+    for n, name in enumerate(('440', 'absent', 'gone'))
+  ]
+  asked.append(Prompt(text='a high tone', file='unmade.wav', reference='622'))
+  found = music.evaluate(generated, reference, embedders=[EAR], prompts=asked)
+  assert found.num_pairs == 1
+  (told,) = (w for w in found.warnings if 'no KLD of pairs' in w)
+  assert told.startswith('2 of 3 clips') and "such as 'absent'" in told
+
+
+def test_plain_fad_takes_the_gaussian_of_the_reference_once(monkeypatch):
+  generated, reference = _heard(_tones(0.9)), _heard(_tones())
+  wanted = music.evaluate(generated, reference, embedders=[EAR])
+  sizes, gaussian_of = [], frechet.gaussian_of
+
+  def counted(clips):
+    sizes.append(len(clips))
+    return gaussian_of(clips)
+
+  monkeypatch.setattr(frechet, 'gaussian_of', counted)
+  few = _heard(dict(itertools.islice(_tones(0.9).items(), 2)))
+  for side in (few, generated):
+    found = music.evaluate(side, reference, embedders=[EAR], has_plain_fad=True)
+  assert sorted(sizes) == [2, 5, 5]
+  mean = found.frechet['toy'].distance.mean
+  assert mean == wanted.frechet['toy'].distance.mean > 0
+  assert found.kld == wanted.kld
 
 
 def test_one_prompt_leaves_out_mcc_alone_and_says_so():
