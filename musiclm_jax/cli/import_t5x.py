@@ -8,7 +8,6 @@ Needs no t5x: the parameters and what they are of are in MODEL_DIR.
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 
 from musiclm_jax.cli import flags
@@ -25,10 +24,13 @@ def main(argv: Sequence[str]) -> None:
     '--output', required=True, metavar='DIR', help='a folder not there yet'
   )
   options = parser.parse_args(argv)
-  if pathlib.Path(options.output).exists():
-    raise flags.UsageError(f'{options.output} is there already.')
 
   # Late, so that `--help` and a wrong command answer at once.
+  from musiclm_jax.checkpoints import buckets
+
+  if buckets.folder(options.output).exists():
+    raise flags.UsageError(f'{options.output} is there already.')
+
   from etils import epath
 
   from musiclm_jax.checkpoints import bundle

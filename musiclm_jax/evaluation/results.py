@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page of results, each with what gives it again: command, seed, fingerprints.
+"""A page of results, each with its command, its seed and its fingerprints.
 
-An evaluation leaves an origin beside its report. The page puts reports and origins
-together, and the published figures of others in a table of their own.
+An evaluation leaves an origin beside its report. The page puts reports and
+origins together, and the published figures of others in a table of their own.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from musiclm_jax.inference import assembly
 
 _SUFFIX = '.origin.json'
 
-# MusicLM: Generating Music From Text (Agostinelli et al., 2023), table 1; Simple
-# and Controllable Music Generation (Copet et al., 2023), model cards of what was
-# released; Noise2Music (Huang et al., 2023).
+# MusicLM: Generating Music From Text (Agostinelli et al., 2023), table 1;
+# Simple and Controllable Music Generation (Copet et al., 2023), model cards of
+# what was released; Noise2Music (Huang et al., 2023).
 _PUBLISHED = (
   ('MusicLM', '4.0', '0.44', '1.01', '0.51', '', '312'),
   ('MusicLM without semantic stage', '4.0', '0.42', '1.05', '0.49', '', ''),
@@ -45,11 +45,11 @@ _COLUMNS = (
   'wins of 600 ↑',
 )
 _NOTE = (
-  'On MusicCaps, as printed. They compare with nothing above: FAD depends on the'
-  ' reference, the sample rate, the length of clips and the port of the network'
+  'On MusicCaps, as printed. They compare with nothing above: FAD depends on'
+  ' the reference, the sample rate, the length of clips and the port of the network'
   ' (the same Riffusion has 13.4 in one paper and 14.8 in another); KLD is over'
-  ' the classes of a LEAF classifier that was not released in the first five rows'
-  ' and of PaSST in the last three; MCC is of a MuLan that was not released.'
+  ' the classes of a LEAF classifier that was not released in the first five'
+  ' rows and of PaSST in the last three; MCC is of a MuLan that was not released.'
 )
 
 
@@ -101,16 +101,22 @@ def page(directories: Sequence[str | os.PathLike[str]]) -> str:
     directories: That evaluations wrote to, in order.
 
   Raises:
-    ValueError: A folder has no report whose origin is known.
+    ValueError: A folder has no report whose origin is known, or two reports
+      are of different models in one place.
   """
+  found = {
+    path: json.loads(path.read_text())
+    for directory in directories
+    for path in origins_of(directory)
+  }
+  _require_one_model_a_folder(found)
   parts = [
     '# Results',
-    'Made by `musiclm results`; do not edit. What the figures mean, and what they'
-    ' do not, is in [evaluation](evaluation.md).',
+    'Made by `musiclm results`; do not edit. What the figures mean, and what'
+    ' they do not, is in [evaluation](evaluation.md).',
   ]
-  for directory in map(pathlib.Path, directories):
-    for path in origins_of(directory):
-      parts += _section(json.loads(path.read_text()), directory=directory)
+  for path, origin in found.items():
+    parts += _section(origin, directory=path.parent)
   rows = [_COLUMNS, *_PUBLISHED]
   parts += ['## Published by others', _NOTE, report.table(rows)]
   return '\n\n'.join(parts) + '\n'
@@ -125,6 +131,22 @@ def origins_of(directory: str | os.PathLike[str]) -> list[pathlib.Path]:
       ' --output.'
     )
   return paths
+
+
+def _require_one_model_a_folder(
+  origins: Mapping[pathlib.Path, Mapping[str, Any]],
+) -> None:
+  """Else the page would speak of two models as if they were one."""
+  known = {}
+  for path, origin in origins.items():
+    for folder, fingerprint in origin['fingerprints'].items():
+      other, where = known.setdefault(folder, (fingerprint, path))
+      if fingerprint != other:
+        raise ValueError(
+          f'{folder} is {other[:16]} in {where} and {fingerprint[:16]} in'
+          f' {path}: it was trained or made anew between them; evaluate again'
+          ' what is of the older one.'
+        )
 
 
 def _section(

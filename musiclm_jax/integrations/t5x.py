@@ -179,7 +179,7 @@ def with_params_axes(variables: Variables) -> dict[str, Any]:
 def summarize_config(
   model_dir: str, summary_writer: Any, step: int, *, objective: StageObjective
 ) -> None:
-  """Writes t5x's `config.gin`, and what `t5x_checkpoint.read` needs of a run."""
+  """Writes t5x's `config.gin`, and what `t5x_checkpoint.read` needs."""
   gin_utils.summarize_gin_config(model_dir, summary_writer, step)
   if jax.process_index() == 0:
     t5x_checkpoint.write_objective(model_dir, objective)

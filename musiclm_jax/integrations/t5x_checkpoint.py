@@ -23,7 +23,7 @@ from etils import epath
 from flax.core import meta
 
 from musiclm_jax import batches
-from musiclm_jax.checkpoints import bundle, config_json
+from musiclm_jax.checkpoints import bundle, config_json, text_file
 from musiclm_jax.checkpoints import fingerprint as fingerprints
 from musiclm_jax.stages.objective import StageObjective
 
@@ -38,10 +38,10 @@ _Path = str | os.PathLike[str]  # Buckets too, as in t5x.
 
 def write_objective(model_dir: _Path, objective: StageObjective) -> None:
   """Keeps beside the checkpoints what they are checkpoints of."""
-  path = epath.Path(model_dir) / OBJECTIVE_JSON
-  beside = path.with_suffix('.tmp')
-  beside.write_text(json.dumps(config_json.to_json(objective), indent=2) + '\n')
-  beside.replace(path)
+  text_file.write(
+    epath.Path(model_dir) / OBJECTIVE_JSON,
+    json.dumps(config_json.to_json(objective), indent=2) + '\n',
+  )
 
 
 def read(model_dir: _Path, *, step: int | None = None) -> bundle.BundleContents:

@@ -53,6 +53,18 @@ def test_headings_of_a_report_lie_below_its_own(tmp_path):
   assert headings[1:4] == [f'## Music, {tmp_path}', '### Music', '#### Levels']
 
 
+def test_two_models_of_one_name_are_refused(tmp_path):
+  keep(tmp_path / 'a', 'codec', fingerprints={'runs/x': 'ab' * 32})
+  keep(tmp_path / 'b', 'music', fingerprints={'runs/x': 'ab' * 32, 'y': 'ef'})
+  assert '`abababababababab`' in results.page([tmp_path / 'a', tmp_path / 'b'])
+  keep(tmp_path / 'b', 'stages', fingerprints={'runs/x': 'cd' * 32})
+  with pytest.raises(
+    ValueError,
+    match=r'runs/x is (ab){8} in .*codec.* and (cd){8} in .*stages.* again',
+  ):
+    results.page([tmp_path / 'a', tmp_path / 'b'])
+
+
 def test_a_folder_without_an_origin_is_named(tmp_path):
   with pytest.raises(ValueError, match=r'has no \*\.origin\.json; run'):
     results.page([tmp_path])

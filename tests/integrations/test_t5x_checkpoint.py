@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from musiclm_jax import batches
 from musiclm_jax.checkpoints import bundle as bundles
+from musiclm_jax.checkpoints import config_json
 from musiclm_jax.integrations import t5x_checkpoint
 from tests.integrations import toys
 from tests.stages import toys as stage_toys
@@ -65,8 +67,27 @@ def test_parameters_of_another_model_are_refused(run, tmp_path):
     t5x_checkpoint.read(tmp_path)
 
 
-def test_the_objective_comes_back_whole(run):
-  fields = json.loads((run / t5x_checkpoint.OBJECTIVE_JSON).read_text())
-  from musiclm_jax.checkpoints import config_json
+def test_the_objective_comes_back_whole_from_a_bucket_too(run, buckets):
+  t5x_checkpoint.write_objective('gs://b/run', toys.OBJECTIVE)
+  for folder in (run, buckets / 'b' / 'run'):
+    fields = json.loads((folder / t5x_checkpoint.OBJECTIVE_JSON).read_text())
+    assert config_json.from_json(fields) == toys.OBJECTIVE
 
-  assert config_json.from_json(fields) == toys.OBJECTIVE
+
+def test_an_objective_that_cannot_be_written_whole_leaves_the_old(
+  run, tmp_path, monkeypatch
+):
+  old = tmp_path / t5x_checkpoint.OBJECTIVE_JSON
+  old.write_text('old')
+
+  def torn(self, text, **_):
+    with self.open('w') as file:
+      file.write(text[:7])
+    raise OSError('The disk is full.')
+
+  monkeypatch.setattr(pathlib.Path, 'write_text', torn)
+  with pytest.raises(OSError, match='disk is full'):
+    t5x_checkpoint.write_objective(tmp_path, toys.OBJECTIVE)
+  assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [
+    (old.name, 'old')
+  ]
