@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo model: a small trained cascade that comes with the package.
 
-It is named by the word `demo` wherever the folder of a model is; a folder of
-that name is `./demo`. It lies in `musiclm_jax/demo/`, which the wheel carries.
+It is named by the word `demo`, a string, wherever the folder of a model is; a
+folder of that name is `./demo` or a path. It lies in `musiclm_jax/demo/`, which
+the wheel carries.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def resolve(directory: str | os.PathLike[str]) -> pathlib.Path:
   Raises:
     ValueError: The demo is wanted, and this package has none.
   """
-  if os.fspath(directory) != NAME:
+  # A path never is the word: `./demo`, once resolved, is Path('demo').
+  if directory != NAME:
     return pathlib.Path(directory)
   folder = pathlib.Path(str(importlib.resources.files('musiclm_jax'))) / NAME
   if not folder.is_dir():

@@ -19,6 +19,7 @@ import dataclasses
 import fractions
 import functools
 import os
+import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -139,7 +140,7 @@ class MusicLM:
     assemblies.write(
       directory, codec=codec, semantic=semantic, mulan=mulan, stages=stages
     )
-    return cls.load(directory)
+    return cls.load(pathlib.Path(directory))  # Not the demo, whatever its name.
 
   @property
   def sample_rate_hz(self) -> int:

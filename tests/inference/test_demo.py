@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from musiclm_jax.cli import generate
-from musiclm_jax.inference import demo
+from musiclm_jax.export import folder
+from musiclm_jax.inference import assembly as assemblies
+from musiclm_jax.inference import compression, demo
 from musiclm_jax.inference.music_lm import MusicLM
 
 
@@ -20,6 +22,7 @@ def package(tmp_path, monkeypatch):
 
 def test_a_folder_is_itself():
   assert demo.resolve('./demo') == pathlib.Path('demo')
+  assert demo.resolve(demo.resolve('./demo')) == pathlib.Path('demo')
   assert demo.resolve(pathlib.Path('runs/demo')) == pathlib.Path('runs/demo')
 
 
@@ -35,3 +38,20 @@ def test_its_absence_is_one_line_that_says_what_to_do(package, tmp_path):
 def test_a_model_in_the_package_is_the_demo(package, model_dir, music_lm):
   shutil.copytree(model_dir, package / 'demo')
   assert MusicLM.load('demo').fingerprints == music_lm.fingerprints
+  compressed = compression.compress('demo', tmp_path / 'small', dtype='float16')
+  assert len(compressed) == 6
+
+
+def test_a_model_in_a_folder_of_that_name_is_no_demo(
+  package, model_dir, music_lm, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  assembly = assemblies.read(model_dir)
+  model = MusicLM.assemble(
+    'demo', **assembly.tokenizers, stages=assembly.stages
+  )
+  assert model.fingerprints == music_lm.fingerprints
+  bundles = folder.read_bundles(demo.resolve('./demo'))
+  assert {b.fingerprint for b in bundles.values()} == {
+    *music_lm.fingerprints.values()
+  }
