@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported folder, perhaps fine-tuned in PyTorch, as bundles again.
 
-Weights that nobody changed have the fingerprint that they had. Others have a
-new one, and with it a new token space: what was trained on the codes of the old
-one is refused. A codec whose decoder alone was changed still makes the same
-codes, and keeps its token space.
+Weights that nobody changed are stored as they were, and have the fingerprint
+that they had. Others are stored as they are and have a new one, and with it a
+new token space: what was trained on the codes of the old one is refused. A codec
+whose decoder alone was changed still makes the same codes, and keeps its token
+space.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from musiclm_jax.checkpoints import bundle, config_json
+from musiclm_jax.checkpoints import bundle, config_json, storage
 from musiclm_jax.checkpoints import fingerprint as fingerprints
 from musiclm_jax.export import folder as folders
 from musiclm_jax.export import naming
@@ -119,6 +120,20 @@ def _contents(
   weights = naming.from_state_dict(
     state, kind=fields['kind'], described=described
   )
+  leaves: Mapping[str, np.ndarray] = fingerprints.flatten(weights)
+  changed = [
+    path
+    for path, leaf in leaves.items()
+    if fingerprints.leaf_hash(leaf) != described[path]['sha256']
+  ]
+  # In fewer bytes, what was tuned would be rounded.
+  stored_as = None if changed else fields.get('storage')
+  published = fingerprints.fingerprint(
+    storage.encode(leaves, storage=stored_as), config=fields['config']
+  )
+  derived_from = fields['derived_from']
+  if published != fields['fingerprint']:
+    derived_from = _token_space(fields, changed=changed)
   stream_out = fields['stream_out']
   return bundle.BundleContents(
     kind=fields['kind'],
@@ -129,29 +144,19 @@ def _contents(
     else TokenStream.from_json(stream_out),
     streams_in=tuple(map(TokenStream.from_json, fields['streams_in'])),
     trained_on=fields['trained_on'],
-    derived_from=_derived_from(fields, weights, described=described),
+    derived_from=derived_from,
+    storage=stored_as,
   )
 
 
-def _derived_from(
-  fields: Mapping[str, Any],
-  weights: Mapping[str, Any],
-  *,
-  described: Mapping[str, Any],
+def _token_space(
+  fields: Mapping[str, Any], *, changed: Sequence[str]
 ) -> str | None:
-  """The fingerprint whose codes these weights still make, if not their own."""
-  leaves: Mapping[str, np.ndarray] = fingerprints.flatten(weights)
-  found = fingerprints.fingerprint(leaves, config=fields['config'])
-  if found == fields['fingerprint']:
-    return fields['derived_from']
+  """The fingerprint whose codes changed weights still make, if any."""
   free = _AFTER_THE_CODES.get(fields['kind'])
-  changed = [
-    path
-    for path, leaf in leaves.items()
-    if fingerprints.leaf_hash(leaf) != described[path]['sha256']
-    and not (free and path.startswith(free))
-  ]
-  return None if changed else fields['derived_from'] or fields['fingerprint']
+  if any(not (free and path.startswith(free)) for path in changed):
+    return None
+  return fields['derived_from'] or fields['fingerprint']
 
 
 def _assemble(directory: pathlib.Path) -> None:
@@ -184,6 +189,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   if path.name == folders.CONFIG and version != folders.FORMAT_VERSION:
     raise ValueError(
       f'{path} has format version {version}; this program reads'
-      f' {folders.FORMAT_VERSION}. Use the version of musiclm_jax that wrote it.'
+      f' {folders.FORMAT_VERSION}. Use the version of musiclm_jax that wrote'
+      ' it.'
     )
   return fields

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 
-from musiclm_jax.checkpoints import bundle
+from musiclm_jax.checkpoints import bundle, storage
 from musiclm_jax.export import folder, importing
 from musiclm_jax.export.pytorch.codec import Codec
 from tests.inference import toys as inference_toys
@@ -54,6 +56,45 @@ def test_what_nobody_changed_comes_back_byte_for_byte(
 def test_a_component_alone_comes_back_too(exported, codec_dir, tmp_path):
   importing.import_folder(exported / 'codec', tmp_path / 'back')
   assert files(tmp_path / 'back') == files(codec_dir)
+
+
+@pytest.fixture(params=storage.STORAGES)
+def compressed(request, codec_dir, tmp_path):
+  """A codec stored in fewer bytes, and its export."""
+  found = bundle.load(codec_dir)
+  bundle.publish(
+    tmp_path / 'small',
+    dataclasses.replace(
+      found, derived_from=found.fingerprint, storage=request.param
+    ),
+  )
+  small = bundle.load(tmp_path / 'small')
+  folder.write_component(small, tmp_path / 'torch')
+  return small, tmp_path / 'torch'
+
+
+def test_what_is_compressed_comes_back_byte_for_byte(compressed, tmp_path):
+  small, exported = compressed
+  weights = safetensors.numpy.load_file(small.directory / bundle.WEIGHTS)
+  assert small.storage in {leaf.dtype.name for leaf in weights.values()}
+  importing.import_folder(exported, tmp_path / 'back')
+  assert files(tmp_path / 'back') == files(small.directory)
+
+
+def test_what_was_tuned_is_not_compressed_anew(compressed, tmp_path):
+  small, exported = compressed
+  path = exported / folder.WEIGHTS
+  state = safetensors.torch.load_file(path)
+  state['decoder.first.bias'] += 1e-4
+  safetensors.torch.save_file(state, path)
+  importing.import_folder(exported, tmp_path / 'back')
+  found = bundle.load(tmp_path / 'back')
+  assert found.storage is None
+  assert found.token_space == small.token_space != found.fingerprint
+  np.testing.assert_array_equal(
+    found.weights['params']['decoder']['first']['bias'],
+    state['decoder.first.bias'],
+  )
 
 
 def test_another_encoder_has_another_token_space(exported, codec_dir, tmp_path):
