@@ -39,7 +39,7 @@ class Measured:
 
   Attributes:
     benchmark: What was measured.
-    framework: 'jax', 'torch' or 'torch, compiled'.
+    framework: 'jax', 'torch' or, of a stage alone, 'torch, compiled'.
     device: Where.
     batch_size: Rows, or waveforms, at a time.
     unit: What is counted: 'tokens' or 'audio seconds', of all rows together.
@@ -165,7 +165,7 @@ def measure_stage(
 def measure_codec(
   codec: Any, twin: Exported, *, config: Any, seconds: int, num_runs: int
 ) -> Iterator[Measured]:
-  """Encodes noise and decodes random codes."""
+  """Encodes noise, if there is an encoder, and decodes random codes."""
   stream, rate = codec.stream, codec.sample_rate_hz
   draws = np.random.default_rng(0)
   frames = stream.num_frames(seconds)
@@ -186,10 +186,12 @@ def measure_codec(
       codec_benchmark.decode_flops(config),
     ),
   }
+  if not twin.can_encode:
+    del calls['encode']
   for name, (in_jax, in_torch, flops) in calls.items():
     yield from _measured(
       f'torch/codec/{name}',
-      {'jax': in_jax, twin.framework: in_torch},
+      {'jax': in_jax, 'torch': in_torch},  # Never compiled.
       twin=twin,
       batch_size=1,
       unit='audio seconds',
@@ -228,12 +230,11 @@ def _measured(
     'bandwidth': limits.bytes_per_second,
     'products': limits.flops_per_second,
   }[limited_by]
-  devices = {'jax': limits_lib.device_name(), twin.framework: twin.device_name}
   for name, median in medians.items():
     yield Measured(
       benchmark=benchmark,
       framework=name,
-      device=devices[name],
+      device=limits_lib.device_name() if name == 'jax' else twin.device_name,
       batch_size=batch_size,
       unit=unit,
       per_second=amount / median,

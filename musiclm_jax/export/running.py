@@ -26,7 +26,7 @@ class Exported:
   """A folder that `musiclm export` wrote, loaded.
 
   Attributes:
-    framework: What runs it, in words.
+    framework: What runs the stages, in words.
   """
 
   def __init__(
@@ -63,6 +63,11 @@ class Exported:
     if device.type == 'cuda':
       return torch.cuda.get_device_name(device)
     return f'{torch.get_num_threads()} x CPU'
+
+  @property
+  def can_encode(self) -> bool:
+    """Whether the codec has its encoder."""
+    return self._model.codec.encoder is not None
 
   @torch.no_grad()
   def decode_stage(

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import types
+from unittest import mock
 
 import pytest
 import torch
 
 from musiclm_jax.benchmark import exported, limits
 from musiclm_jax.benchmark.limits import Limits
-from tests.export import whole
+from tests.export import toys, whole
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +93,31 @@ def test_torch_runs_where_jax_does_and_in_its_types(
 def test_rows_that_would_be_filled_up_are_refused():
   with pytest.raises(ValueError, match='5 rows are decoded as 6'):
     next(exported.measure('model', 'out', batch_sizes=(1, 5)))
+
+
+@pytest.mark.parametrize('can_encode', [True, False])
+def test_a_codec_is_never_compiled_and_encodes_if_it_can(
+  monkeypatch, can_encode
+):
+  found = Limits(flops_per_second=1e9, bytes_per_second=2e9)
+  monkeypatch.setattr(limits, 'measure', lambda **_: found)
+  config = toys.codec_config()
+  codec = mock.Mock(
+    stream=config.stream, sample_rate_hz=60, hop_samples=config.hop_samples
+  )
+  twin = mock.Mock(
+    spec=exported.Exported,
+    framework='torch, compiled',
+    device_name='2 x CPU',
+    can_encode=can_encode,
+  )
+  lines = exported.measure_codec(
+    codec, twin, config=config, seconds=1, num_runs=1
+  )
+  parts = ['encode', 'decode'] if can_encode else ['decode']
+  assert [(line.benchmark, line.framework) for line in lines] == [
+    (f'torch/codec/{part}', framework)
+    for part in parts
+    for framework in ('jax', 'torch')
+  ]
+  assert twin.encode.called == can_encode
