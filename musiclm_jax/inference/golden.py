@@ -18,6 +18,7 @@ import os
 import pathlib
 import platform
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ BOUND = 1e-3
 STAGES = ('semantic', 'coarse', 'fine')
 _STREAMS = ('semantic', 'acoustic')
 _NUM_PLACES = 16
+_FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')
 
 _Path = str | os.PathLike[str]
 
@@ -179,8 +181,28 @@ def this_platform() -> str:
     cpuinfo = pathlib.Path('/proc/cpuinfo')
     text = cpuinfo.read_text() if cpuinfo.exists() else ''
     model = re.search(r'model name\s*:\s*(.+)', text)
-    kind = model[1] if model else platform.machine()
-  return f'{jax.default_backend()}, {kind}, jax {jax.__version__}'
+    # A product is cut into as many sums as there are threads.
+    kind = (
+      f'{model[1] if model else platform.machine()}, {_num_cores()} cores as'
+      f' {jax.local_device_count()} devices'
+    )
+  return f'{jax.default_backend()}, {kind}, jax {jax.__version__}{_flags()}'
+
+
+def _num_cores() -> int:
+  """That this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _flags() -> str:
+  """XLA's, as a hash: they may name folders of this machine."""
+  given = [os.environ.get(name, '') for name in _FLAGS]
+  flags = sorted(' '.join(given).split())
+  if not flags:
+    return ''
+  return f', flags {zlib.crc32(" ".join(flags).encode()):08x}'
 
 
 def _arrays() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 """What a model made once, beside what it makes now."""
 
 import dataclasses
+import os
 
 import jax
 import numpy as np
@@ -86,6 +87,22 @@ def test_codes_are_those_of_the_platform_that_made_them(music_lm, made):
   said = golden.require_same(music_lm, other)
   assert 'codes not compared, since they are those of gpu, a card' in said
   assert jax.default_backend() in golden.this_platform()
+
+
+def test_a_platform_is_also_its_cores_devices_and_flags(monkeypatch):
+  monkeypatch.delenv('LIBTPU_INIT_ARGS', raising=False)
+  monkeypatch.setenv('XLA_FLAGS', '--xla_b=1 --xla_dump_to=/home/me')
+  cores, here = len(os.sched_getaffinity(0)), golden.this_platform()
+  assert f'{cores} cores as 8 devices, jax ' in here
+  assert '/home/me' not in here
+  monkeypatch.setenv('XLA_FLAGS', '--xla_dump_to=/home/me --xla_b=1')
+  assert golden.this_platform() == here
+  monkeypatch.setenv('XLA_FLAGS', '--xla_b=2 --xla_dump_to=/home/me')
+  assert golden.this_platform() != here
+  monkeypatch.delenv('XLA_FLAGS')
+  assert 'flags' not in golden.this_platform()
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(cores + 1))
+  assert f'{cores + 1} cores as' in golden.this_platform()
 
 
 @pytest.mark.slow
