@@ -11,9 +11,9 @@ and generate.json: prompts, seeds, fingerprints of the model and the time that
 each stage took. A file ends in the rank of its piece among the samples of its
 prompt: 1 is the piece that MuLan finds most like it.
 
---prompts names a file of prompts, as `musiclm prompts` writes them; the facts in
-it go into generate.json, where `musiclm evaluate adherence` looks for them. A
-prompt that is there again draws from the seeds after those of the first.
+--prompts names a file of prompts, as `musiclm prompts` writes them; the facts
+in it go into generate.json, where `musiclm evaluate adherence` looks for them.
+A prompt that is there again draws from the seeds after those of the first.
 
 A prompt may change over time: --schedule names a file of lines `SECONDS TEXT`.
 Audio may take its place (--prompt_audio), or be what the music goes on from

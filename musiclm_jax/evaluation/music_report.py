@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report on music: tables for people, JSON for programs, a page with plots."""
+"""A report on music: tables for people, JSON for programs, a page of plots."""
 
 from __future__ import annotations
 

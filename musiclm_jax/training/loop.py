@@ -2,8 +2,8 @@
 """A training run: state and batches to a checkpoint, with everything beside it.
 
 The host keeps ahead of the device: while a step runs, the next batch is fetched
-and placed, and the metrics of earlier steps are read. The step is compiled once,
-before the first one, so that nothing can compile later.
+and placed, and the metrics of earlier steps are read. The step is compiled
+once, before the first one, so that nothing can compile later.
 
 Batch number n makes step n + 1, whether or not that step is skipped, so a
 checkpoint needs one integer to find its place in the data.
@@ -321,8 +321,8 @@ class _Loop:
 def _wait_for_all(what: str) -> None:
   """Returns when every process is here; `what` is said once in a process.
 
-  By the coordinator, for up to an hour: what connects the devices when a program
-  first runs gives up half a minute after the first process is there.
+  By the coordinator, for up to an hour: what connects the devices when a
+  program first runs gives up half a minute after the first process is there.
   """
   if jax.process_count() > 1:
     everyone = set(range(jax.process_count()))

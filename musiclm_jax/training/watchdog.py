@@ -2,9 +2,9 @@
 """A run that stands still is ended, with the stacks that say where it stood.
 
 A dead disk, or a process that never arrives, leaves every process of a pod
-waiting in a collective, for ever. A thread beside the steps notices, writes what
-every thread was doing, and ends the process with `EXIT_HUNG`, which a launcher
-answers by starting the pod again, from its last checkpoint.
+waiting in a collective, for ever. A thread beside the steps notices, writes
+what every thread was doing, and ends the process with `EXIT_HUNG`, which a
+launcher answers by starting the pod again, from its last checkpoint.
 """
 
 from __future__ import annotations
