@@ -6,9 +6,9 @@
     --corpus runs/tunebook --license cc-by-4.0
 
 Bundles are copied as they are stored, with a model card (of the corpus, and of
-`evaluation/` beside the model) and a piece to compare with later. --no_continuation
-leaves out what only --continue_from needs: the semantic tokenizer and the
-codec's encoder.
+`evaluation/` beside the model) and a piece to compare with later.
+--no_continuation leaves out what only --continue_from needs: the semantic
+tokenizer and the codec's encoder.
 """
 
 from __future__ import annotations

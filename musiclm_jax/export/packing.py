@@ -6,8 +6,8 @@
     codec/ semantic/ mulan/ stages/{semantic,coarse,fine}/    bundles
 
 Bundles are copied as they are, in whatever precision they are stored. What only
-a continuation needs, the semantic tokenizer and the codec's encoder, may be left
-out.
+a continuation needs, the semantic tokenizer and the codec's encoder, may be
+left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from musiclm_jax.checkpoints import bundle, text_file
 from musiclm_jax.export import folder as folders
 from musiclm_jax.export import model_card
 from musiclm_jax.inference import assembly as assemblies
-from musiclm_jax.inference import golden
+from musiclm_jax.inference import demo, golden
 from musiclm_jax.inference.music_lm import MusicLM
 
 CARD = 'MODEL_CARD.md'
@@ -47,8 +47,8 @@ def pack(
   """Writes the folder, or nothing.
 
   Args:
-    model: The folder of a `music_lm.json`; the card tells of `evaluation/` and
-      `corpus/` there.
+    model: The folder of a `music_lm.json`, or 'demo'; the card tells of
+      `evaluation/` and `corpus/` there.
     output: A folder that is not there yet.
     max_bytes: What all of it may take.
     continuation: Whether what only a continuation needs is kept.
@@ -61,6 +61,7 @@ def pack(
   Raises:
     ValueError: It takes more, or the model cannot be read or taken apart.
   """
+  model = demo.resolve(model)
   assembly = assemblies.read(model)
   with folders.staged(output) as directory:
     places = _copy(assembly, directory, continuation=continuation)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder to hand on: it makes the same music, and fits."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +12,13 @@ from musiclm_jax.checkpoints import bundle
 from musiclm_jax.codec.base import load_codec
 from musiclm_jax.export import clips, exporting, packing
 from musiclm_jax.export.pytorch import MusicLM as TorchMusicLM
-from musiclm_jax.inference import assembly, golden
+from musiclm_jax.inference import (
+  assembly,
+  compression,
+  demo,
+  golden,
+  request,
+)
 from musiclm_jax.inference.music_lm import MusicLM
 from tests.export import whole
 
@@ -45,6 +53,29 @@ def test_a_codec_that_cannot_be_taken_apart_is_named(
   assert not list(tmp_path.iterdir())
 
 
+def test_the_card_of_the_demo_is_not_that_of_a_folder_here(
+  model_dir, tmp_path, monkeypatch
+):
+  shutil.copytree(model_dir, tmp_path / 'musiclm_jax' / 'demo')
+  monkeypatch.setattr(
+    demo.importlib.resources, 'files', lambda name: tmp_path / name
+  )
+  (tmp_path / 'demo').mkdir()
+  monkeypatch.chdir(tmp_path)
+  # What takes time.
+  monkeypatch.setattr(packing.golden, 'make', lambda *_, **__: None)
+  monkeypatch.setattr(packing.golden, 'write', lambda *_: None)
+  cards = []
+
+  def card(bundles, *, model, **_):
+    cards.append(model)
+    return ''
+
+  monkeypatch.setattr(packing.model_card, 'card', card)
+  packing.pack('demo', tmp_path / 'out', max_bytes=10**6)
+  assert cards == [tmp_path / 'musiclm_jax' / 'demo']
+
+
 def test_codebooks_of_a_compressed_copy_take_half_as_much():
   weights = {
     'params': {'kernel': np.ones((2, 3), np.float32)},
@@ -69,11 +100,19 @@ def test_codebooks_of_a_compressed_copy_take_half_as_much():
 
 
 @pytest.fixture(scope='module')
-def packed(model_dir, tmp_path_factory):
+def small_dir(model_dir, tmp_path_factory):
+  """Compressed, as what is handed on mostly is."""
+  output = tmp_path_factory.mktemp('compressed')
+  compression.compress(model_dir, output, dtype='int8')
+  return output
+
+
+@pytest.fixture(scope='module')
+def packed(small_dir, tmp_path_factory):
   """Without what continuation needs: the folder, and its sizes."""
   output = tmp_path_factory.mktemp('packed') / 'out'
   sizes = packing.pack(
-    model_dir, output, max_bytes=10**6, continuation=False, license='cc0-1.0'
+    small_dir, output, max_bytes=10**6, continuation=False, license='cc0-1.0'
   )
   return output, sizes
 
@@ -89,13 +128,19 @@ def test_sizes_are_those_of_all_files(packed):
 
 
 @pytest.mark.slow
-def test_it_makes_the_same_music_and_knows_that_it_does(model_dir, packed):
+def test_it_makes_the_same_music_and_knows_that_it_does(small_dir, packed):
   output, _ = packed
-  whole_model, small = MusicLM.load(model_dir), MusicLM.load(output)
-  wanted = whole_model.generate(whole.PROMPTS, seconds=2, seed=3)
-  np.testing.assert_array_equal(
-    small.generate(whole.PROMPTS, seconds=2, seed=3), wanted
-  )
+  stored = [bundle.load(output / part).storage for part in PARTS]
+  assert stored == ['float16', 'float16', 'int8', 'int8', 'int8']
+  small = MusicLM.load(output)
+  order = request.Request(prompts=whole.PROMPTS, seconds=2, seed=3)
+  wanted, music = MusicLM.load(small_dir).compose(order), small.compose(order)
+  np.testing.assert_array_equal(music.semantic, wanted.semantic)
+  np.testing.assert_array_equal(music.acoustic, wanted.acoustic)
+  # Its codebooks are float16, and those of the whole one are not.
+  scale = np.abs(wanted.waveform).max()
+  error = np.abs(music.waveform - wanted.waveform).max()
+  assert 0 < error < 2e-3 * scale
   made = golden.read(output / golden.FILE)
   assert made.prompt == packing.PROMPT
   assert 'codes equal' in golden.require_same(small, made)
