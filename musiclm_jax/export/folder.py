@@ -155,7 +155,7 @@ def _placed(found: bundle.Bundle) -> tuple[str, bundle.Bundle]:
       raise ValueError(
         f'Stage {spec.name!r} of {found.directory} reads codes without repeats'
         ' (distinct_share), which the exported modules do not know; export'
-        ' stages that were trained without.'
+        ' stages that were trained without stages/audiolm/deduplicated.gin.'
       )
     return f'stages/{found.config.spec.name}', found
   return PLACES[found.kind], found

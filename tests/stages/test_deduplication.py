@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs are one code each, come back by their lengths, and are counted in time."""
+"""Runs are one code each, come back by lengths, and are counted in time."""
 
 import dataclasses
 import fractions
 
+import gin
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 
 from musiclm_jax import batches
+from musiclm_jax.cli import flags, setup
+from musiclm_jax.data import silence
 from musiclm_jax.stages import deduplication
 from musiclm_jax.stages.deduplication import CodeTimes
 from musiclm_jax.stages.layout import NO_CODE, StageLayout
 from musiclm_jax.stages.objective import StageObjective
 from musiclm_jax.stages.spec import StageSpec, Take
+from musiclm_jax.training import loop
 from tests.stages import toys
 
 RUNS = Take(stream=toys.SLOW, distinct_share='2/3')
@@ -153,3 +157,32 @@ def test_a_window_never_has_more_runs_than_frames(share, start, window):
 def test_what_has_no_runs_is_refused(stream, share, message):
   with pytest.raises(ValueError, match=message):
     Take(stream=stream, distinct_share=share)
+
+
+@pytest.fixture(scope='module')
+def tokens_dir(tmp_path_factory):
+  return silence.write_all(tmp_path_factory.mktemp('silence'))['TOKENS']
+
+
+@pytest.mark.parametrize('stage', ['semantic', 'coarse'])
+def test_audiolm_keeps_repeats_but_for_one_more_file(stage, tokens_dir):
+  def found(*more):
+    parser = flags.Parser(prog='musiclm train')
+    parser.add_gin_flags()
+    options = parser.parse_args(
+      [
+        f'--gin_file=experiments/audiolm_{stage}_stage_tiny.gin',
+        *more,
+        "--gin.MODEL_DIR='run'",
+        f'--gin.TOKENS={tokens_dir!r}',
+      ]
+    )
+    setup.configure(options, root=loop.train, supplied=['gin_config'])
+    spec = gin.get_bindings(loop.train)['training'].objective.model.spec
+    return {take.stream.name: take.distinct_share for take in spec.takes}
+
+  kept = found()
+  assert set(kept.values()) == {None}  # As what is exported must be.
+  removed = found('--gin_file=stages/audiolm/deduplicated.gin')
+  # Silence repeats one code through 25 frames, of which the first counts not.
+  assert removed == kept | {'semantic': fractions.Fraction(1, 24)}
