@@ -47,7 +47,9 @@ def encode(weights: Weights, *, storage: str | None) -> dict[str, np.ndarray]:
   for path, leaf in weights.items():
     if not _is_parameter(path, leaf):
       stored[path] = leaf
-    elif storage == 'float16':
+      continue
+    _require_finite(path, leaf)
+    if storage == 'float16':
       stored[path] = _to_float16(path, leaf)
     elif leaf.ndim < 2 or leaf.shape[-1] < _SHORTEST_CHANNEL:
       stored[path] = leaf
@@ -60,7 +62,8 @@ def decode(stored: Weights) -> dict[str, np.ndarray]:
   """The weights that `encode` was given, as near as they were stored."""
   weights = {}
   for path, leaf in stored.items():
-    if path.endswith(_SCALE) and path.removesuffix(_SCALE) in stored:
+    scaled = stored.get(path.removesuffix(_SCALE))
+    if path.endswith(_SCALE) and getattr(scaled, 'dtype', None) == np.int8:
       continue
     if leaf.dtype == np.int8 and path + _SCALE in stored:
       weights[path] = leaf.astype(np.float32) * stored[path + _SCALE]
@@ -93,6 +96,15 @@ def _is_parameter(path: str, leaf: np.ndarray) -> bool:
   return leaf.dtype == np.float32 and 'params' in path.split(
     fingerprints.SEPARATOR
   )
+
+
+def _require_finite(path: str, leaf: np.ndarray) -> None:
+  # int8 would make zeros of them, and a broken model look whole.
+  if num_wrong := np.count_nonzero(~np.isfinite(leaf)):
+    raise ValueError(
+      f'{path} has {num_wrong} values of {leaf.size} that are NaN or infinite;'
+      ' publish the model from an earlier checkpoint.'
+    )
 
 
 def _to_float16(path: str, leaf: np.ndarray) -> np.ndarray:

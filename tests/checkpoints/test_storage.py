@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters come back within the step of their type, and nothing else changes."""
+"""Parameters come back within the step of their type; nothing else changes."""
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -68,6 +68,29 @@ def test_the_error_is_that_of_parameters_alone():
   for name in ('kernel', 'narrow', 'bias'):
     other[f'params/layer/{name}'] = WEIGHTS[f'params/layer/{name}'] * 1.25
   assert storage.relative_error(WEIGHTS, other) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize('dtype', storage.STORAGES)
+@pytest.mark.parametrize('wrong', [np.nan, np.inf, -np.inf])
+def test_a_broken_model_stays_broken_in_no_number_of_bytes(dtype, wrong):
+  for name in ('kernel', 'bias'):
+    path = f'params/layer/{name}'
+    leaf = WEIGHTS[path].copy()
+    leaf.flat[[1, 20]] = wrong
+    with pytest.raises(ValueError, match=f'{path} has 2 values of {leaf.size}'):
+      storage.encode(WEIGHTS | {path: leaf}, storage=dtype)
+
+
+def test_a_parameter_of_the_name_scale_is_no_scale_of_int8():
+  kept = {
+    'params/gain': DRAWS.normal(size=5).astype(np.float32),
+    'params/gain.scale': DRAWS.normal(size=7).astype(np.float32),
+    'params/.scale': DRAWS.normal(size=3).astype(np.float32),
+  }
+  back = storage.decode(storage.encode(kept, storage='int8'))
+  assert list(back) == list(kept)
+  for path, leaf in kept.items():
+    np.testing.assert_array_equal(back[path], leaf)
 
 
 def test_what_cannot_be_stored_is_refused():
