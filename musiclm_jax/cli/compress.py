@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     made = compression.compress(options.model, staging, dtype=options.dtype)
   for part in made:
     print(
-      f'{part.name:14} {part.storage:8}'
+      f'{part.name:15} {part.storage:8}'
       f' {part.bytes_before / _MEGABYTE:7.2f} →'
       f' {part.bytes_after / _MEGABYTE:6.2f} MB, weights'
       f' {part.relative_error:.2%} off'

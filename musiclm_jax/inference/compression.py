@@ -16,6 +16,7 @@ import pathlib
 from musiclm_jax.checkpoints import bundle, storage
 from musiclm_jax.checkpoints import fingerprint as fingerprints
 from musiclm_jax.inference import assembly as assemblies
+from musiclm_jax.inference import demo
 
 _Path = str | os.PathLike[str]
 
@@ -25,7 +26,7 @@ class Compressed:
   """What became of one bundle.
 
   Attributes:
-    name: Its place in the model.
+    name: Its folder in the copy; of a bundle alone, its kind.
     storage: How its parameters are stored.
     bytes_before: Of its weights on disk.
     bytes_after: Likewise, of the copy's.
@@ -52,23 +53,22 @@ def compress(
   Raises:
     ValueError: The model cannot be read, or a weight cannot be stored so.
   """
-  if not (pathlib.Path(model) / assemblies.MUSIC_LM_JSON).exists():
-    return [_compress(pathlib.Path(model), output, name='', dtype=dtype)]
+  model = demo.resolve(model)
+  if not (model / assemblies.MUSIC_LM_JSON).exists():
+    return [_compress(model, output, name='', dtype=dtype)]
   assembly = assemblies.read(model)
+  stages = {name: f'stages/{name}' for name in assembly.stages}
+  places = assembly.tokenizers | {
+    stages[name]: folder for name, folder in assembly.stages.items()
+  }
   made = [
-    _compress(folder, output / name, name=name, dtype=dtype)
-    for name, folder in assembly.tokenizers.items()
-  ]
-  made += [
-    _compress(
-      folder, output / f'{name}_stage', name=f'{name}_stage', dtype=dtype
-    )
-    for name, folder in assembly.stages.items()
+    _compress(folder, output / place, name=place, dtype=dtype)
+    for place, folder in places.items()
   ]
   assemblies.write(
     output,
     **{name: output / name for name in assembly.tokenizers},
-    stages={name: output / f'{name}_stage' for name in assembly.stages},
+    stages={name: output / place for name, place in stages.items()},
   )
   return made
 
@@ -78,12 +78,8 @@ def _compress(
 ) -> Compressed:
   found = bundle.load(folder)
   kept = dtype if found.kind == 'stage' else 'float16'
-  contents = bundle.BundleContents(
-    **{
-      field.name: getattr(found, field.name)
-      for field in dataclasses.fields(bundle.BundleContents)
-    }
-    | {'derived_from': found.token_space, 'storage': kept}
+  contents = dataclasses.replace(
+    found, derived_from=found.token_space, storage=kept
   )
   gin_config = folder / bundle.CONFIG_GIN
   bundle.publish(

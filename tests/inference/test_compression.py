@@ -12,6 +12,16 @@ from musiclm_jax.cli import compress as verb
 from musiclm_jax.inference import assembly as assemblies
 from musiclm_jax.inference.music_lm import MusicLM
 
+# Those of a packed and of an exported model too.
+PLACES = {
+  'codec',
+  'semantic',
+  'mulan',
+  'stages/semantic',
+  'stages/coarse',
+  'stages/fine',
+}
+
 
 @pytest.fixture(scope='module')
 def small(model_dir, tmp_path_factory):
@@ -26,7 +36,8 @@ def test_every_part_is_a_copy_of_its_original(model_dir, small):
     *((original.tokenizers[n], f) for n, f in copy.tokenizers.items()),
     *((original.stages[n], f) for n, f in copy.stages.items()),
   ]
-  assert len(folders) == 6
+  places = {after.relative_to(small) for _, after in folders}
+  assert {place.as_posix() for place in places} == PLACES
   for before, after in folders:
     old, new = bundle.load(before), bundle.load(after)
     is_stage = old.kind == 'stage'
@@ -48,9 +59,9 @@ def test_it_generates_and_an_edited_scale_is_found_out(small, tmp_path):
   made = MusicLM.load(small).generate(['calm'], seconds=1)
   assert made.shape == (1, 60)
   assert np.isfinite(made).all()
-  fields = json.loads((small / 'fine_stage' / 'model.json').read_text())
+  stage = small / 'stages' / 'fine'
+  fields = json.loads((stage / 'model.json').read_text())
   assert fields['storage'] == 'int8'
-  stage = small / 'fine_stage'
   stored = bundle._read_weights(stage / bundle.WEIGHTS)
   (path,) = [p for p in stored if p.endswith('inputs/table.scale')]
   stored[path] = stored[path] * 2
