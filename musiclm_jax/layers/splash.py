@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causal attention by JAX's splash kernel: scores never leave the chip of a TPU.
+"""Causal attention by JAX's splash kernel: scores never leave a TPU's chip.
 
 Dao et al., "FlashAttention" (2022), in blocks that the causal mask leaves. The
-kernel adds no bias to the scores, so positions must be rotary. A mesh splits it
-over rows and heads; a kernel is not split by the compiler.
+kernel adds no bias to the scores, so positions must be rotary. A mesh that is
+entered by `jax.set_mesh` splits it over rows and heads. The compiler splits no
+kernel: under the older `with mesh:`, or none, JAX refuses several TPUs.
 
 Shapes: batch, length = queries and keys, heads, kv = width of one head.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -101,16 +103,25 @@ def _local(
 def _on_mesh(run: Any, *, num_heads: int) -> Any:
   """`run` on each device's rows and heads, if there is a mesh."""
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty:
+  if mesh.empty or mesh.size == 1:
     return run
+  if axes.BATCH not in dict(nn.get_logical_axis_rules()):
+    raise ValueError(
+      f'A mesh of {mesh.size} devices is entered without a rule for'
+      f' {axes.BATCH!r}, so each would attend every row; enter its rules too,'
+      ' by `nn.logical_axis_rules`.'
+    )
   of_heads = nn.logical_to_mesh_axes((axes.BATCH, axes.HEADS, None, None))
   of_mask = nn.logical_to_mesh_axes((axes.BATCH, None))
-  num_parts = mesh.shape[of_heads[1]] if of_heads[1] else 1
+  # None, one axis of the mesh, or several.
+  split = of_heads[1] or ()
+  split = (split,) if isinstance(split, str) else split
+  num_parts = math.prod(mesh.shape[axis] for axis in split)
   if num_heads % num_parts:
     raise ValueError(
-      f'{num_heads} heads are split over {num_parts} devices of the axis'
-      f' {of_heads[1]!r}, and the splash kernel wants as many on each; change'
-      ' the mesh or the number of heads.'
+      f'{num_heads} heads are split over {num_parts} devices (mesh axes'
+      f' {", ".join(split)}), and the splash kernel wants as many on each;'
+      ' change the mesh or the number of heads.'
     )
   return jax.shard_map(
     run,

@@ -22,6 +22,13 @@ RULES = (('batch', ('data', 'fsdp')), ('heads', 'tensor'))
 ATTEND = functools.partial(splash.attend, interpret=True)
 
 
+@pytest.fixture
+def mesh():
+  return jax.make_mesh(
+    (2, 2, 2), ('data', 'fsdp', 'tensor'), axis_types=(AxisType.Auto,) * 3
+  )
+
+
 def reference(query, key, value, valid_mask):
   view = attention.View(mask=attention.causal_mask(jnp.asarray(valid_mask)))
   return attention.attend(query, key, value, view=view)
@@ -58,10 +65,7 @@ def test_outputs_and_gradients_are_those_of_einsum():
 
 
 @pytest.mark.slow
-def test_a_mesh_splits_rows_and_heads_and_changes_nothing():
-  mesh = jax.make_mesh(
-    (2, 2, 2), ('data', 'fsdp', 'tensor'), axis_types=(AxisType.Auto,) * 3
-  )
+def test_a_mesh_splits_rows_and_heads_and_changes_nothing(mesh):
   projected, valid = PROJECTED, jnp.asarray(VALID)
   with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
     run = jax.jit(lambda *qkv: ATTEND(*qkv, valid_mask=valid))
@@ -73,6 +77,54 @@ def test_a_mesh_splits_rows_and_heads_and_changes_nothing():
   np.testing.assert_allclose(
     seen(outputs), seen(reference(*projected, valid)), atol=1e-5
   )
+
+
+@pytest.mark.parametrize(
+  'heads, num_heads, share',
+  [('tensor', 6, 3), (('fsdp', 'tensor'), 12, 3), (None, 5, 5)],
+)
+def test_each_device_attends_its_share_of_rows_and_heads(
+  heads, num_heads, share, mesh, monkeypatch
+):
+  shapes = []
+
+  def local(query, key, value, valid_mask, *, interpret):
+    shapes.append((query.shape, valid_mask.shape))
+    return query
+
+  monkeypatch.setattr(splash, '_local', local)
+  projected = [jax.ShapeDtypeStruct((4, 7, num_heads, KV), jnp.float32)] * 3
+  valid_mask = jnp.ones((4, 7), bool)
+  rules = (('batch', 'data'), ('heads', heads))
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    jax.eval_shape(lambda *qkv: ATTEND(*qkv, valid_mask=valid_mask), *projected)
+  assert shapes == [((2, share, 256, KV), (2, 256))]
+
+
+def test_heads_that_several_axes_cannot_share_are_refused(mesh):
+  rules = (('batch', 'data'), ('heads', ('fsdp', 'tensor')))
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    with pytest.raises(
+      ValueError, match=r'2 heads are split over 4 devices \(mesh axes fsdp, te'
+    ):
+      ATTEND(*PROJECTED, valid_mask=jnp.asarray(VALID))
+
+
+def test_a_mesh_without_rules_is_refused(mesh):
+  with jax.set_mesh(mesh):
+    with pytest.raises(ValueError, match='8 devices is entered without a rule'):
+      ATTEND(*PROJECTED, valid_mask=jnp.asarray(VALID))
+
+
+@pytest.mark.filterwarnings('ignore:.*:DeprecationWarning')
+def test_several_tpus_under_a_mesh_of_the_old_way_are_refused_by_jax(mesh):
+  split = NamedSharding(mesh, PartitionSpec('data'))
+  shape = jax.ShapeDtypeStruct((4, 256, 2, 64), jnp.bfloat16, sharding=split)
+  valid_mask = jnp.ones((4, 256), bool)
+  run = jax.jit(lambda *qkv: splash.attend(*qkv, valid_mask=valid_mask))
+  with mesh, nn.logical_axis_rules(RULES):
+    with pytest.raises(NotImplementedError, match='automatically partitioned'):
+      jax.export.export(run, platforms=['tpu'])(shape, shape, shape)
 
 
 def test_it_lowers_for_a_tpu_forward_and_backward():
