@@ -76,8 +76,9 @@ def decode(stored: Weights) -> dict[str, np.ndarray]:
 
 def quantize(leaf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """int8 values, and the float32 scale of each vector along the last axis."""
-  most = np.max(np.abs(leaf), axis=-1, keepdims=True)
-  scale = np.where(most > 0, most, 1) / np.float32(127)
+  scale = np.max(np.abs(leaf), axis=-1, keepdims=True) / np.float32(127)
+  # What has no scale that float32 holds exactly becomes zeros.
+  scale = np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1))
   return np.rint(leaf / scale).astype(np.int8), scale.astype(np.float32)
 
 

@@ -54,11 +54,13 @@ def test_float16_keeps_what_decides_on_codes_as_it_is():
 @hypothesis.given(
   leaf=hnp.arrays(np.float32, (3, 17), elements=st.floats(-100, 100, width=32))
 )
+@hypothesis.example(leaf=np.full((3, 17), 1e-44, np.float32))
 def test_what_was_stored_is_stored_again_without_loss(leaf):
   values, scale = storage.quantize(leaf)
   back = values.astype(np.float32) * scale
-  again, _ = storage.quantize(back)
+  again, scale_again = storage.quantize(back)
   np.testing.assert_array_equal(again, values)
+  np.testing.assert_array_equal(scale_again, scale)
 
 
 def test_the_error_is_that_of_parameters_alone():
