@@ -64,8 +64,8 @@ def main(argv: Sequence[str]) -> None:
     with_onnx=options.onnx,
   )
   print(
-    f'{options.output}: {len(sheet.checks)} comparisons within their bounds, see'
-    f' {parity.MARKDOWN}.'
+    f'{options.output}: {len(sheet.checks)} comparisons within their bounds,'
+    f' see {parity.MARKDOWN}.'
   )
 
 

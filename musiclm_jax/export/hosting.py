@@ -53,7 +53,7 @@ _TRANSFORMERS = {
 
 
 def is_served(places: Collection[str]) -> bool:
-  """Whether these components take prompts: an AudioLM has no server and card."""
+  """Whether they take prompts: an AudioLM has no server and card."""
   return {'mulan', 'stages/fine'} <= set(places)
 
 

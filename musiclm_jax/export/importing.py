@@ -3,9 +3,9 @@
 
 Weights that nobody changed are stored as they were, and have the fingerprint
 that they had. Others are stored as they are and have a new one, and with it a
-new token space: what was trained on the codes of the old one is refused. A codec
-whose decoder alone was changed still makes the same codes, and keeps its token
-space.
+new token space: what was trained on the codes of the old one is refused. A
+codec whose decoder alone was changed still makes the same codes, and keeps its
+token space.
 """
 
 from __future__ import annotations

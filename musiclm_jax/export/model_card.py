@@ -82,8 +82,8 @@ Code: Apache-2.0. Weights: {weights_license}.
 For research on music generation, and for sketches that a person listens to
 before others do. It knows the kinds of music in its data and no others; words
 beyond them are heard as something near, without an error. It makes no speech
-and no lyrics. It can repeat what it was trained on: compare with the data before
-you publish what it makes, and say that a machine made it. Music of some
+and no lyrics. It can repeat what it was trained on: compare with the data
+before you publish what it makes, and say that a machine made it. Music of some
 cultures is better covered than that of others.
 {parity}
 ## Evaluation

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The codec's decoder and MuLan's text tower in ONNX.
 
-Each file is run by onnxruntime and compared with its module, at sizes other than
-those it was traced with, in the parity sheet.
+Each file is run by onnxruntime and compared with its module, at sizes other
+than those it was traced with, in the parity sheet.
 """
 
 from __future__ import annotations

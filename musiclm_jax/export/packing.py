@@ -176,6 +176,6 @@ def _require_within(
     each = ', '.join(f'{place} {size:,}' for place, size in sizes.items())
     less = ' leave out what continuation needs,' if continuation else ''
     raise ValueError(
-      f'The folder takes {total:,} bytes, more than {max_bytes:,}: {each}. Store'
-      f' the bundles in fewer bits,{less} or allow more.'
+      f'The folder takes {total:,} bytes, more than {max_bytes:,}: {each}.'
+      f' Store the bundles in fewer bits,{less} or allow more.'
     )

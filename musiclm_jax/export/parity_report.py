@@ -11,8 +11,9 @@ if TYPE_CHECKING:  # The sheet writes itself through here.
 _HEAD = """# Parity
 
 PyTorch on the CPU beside the JAX model that it was exported from on {backend},
-both in float32, JAX at the highest matrix product precision. Compared on {clips}; over noise 60 dB
-below full scale, so that no band of a log-mel is the rounding of an FFT.
+both in float32, JAX at the highest matrix product precision. Compared on
+{clips}; over noise 60 dB below full scale, so that no band of a log-mel is the
+rounding of an FFT.
 
 The relative error is the largest error over the largest value. Where codes
 differ, the distances to both are closer than what the errors before them can

@@ -8,8 +8,8 @@ file. A host needs torch alone:
     logits = step(tokens, cache, position)
 
 `programs.json` says what goes in and out of each, and how the rows of a stage
-are laid out. Each file is read back and compared with its module, at sizes other
-than those it was traced with, in the parity sheet.
+are laid out. Each file is read back and compared with its module, at sizes
+other than those it was traced with, in the parity sheet.
 
 Shapes: batch; samples = frames * hop; levels; length = positions of a row;
 capacity = positions that a cache has room for.
@@ -198,7 +198,7 @@ def _compare_tensors(
 
 
 def of_codec(codec: Codec) -> Iterator[Program]:
-  """Encoder, if there is one, and decoder; weight norm is folded, so `codec` is used up."""
+  """Encoder, if there is one, and decoder; folds the weight norm of `codec`."""
   codec.fold_weight_norm()
   hop, levels = codec.hop_samples, codec.num_levels
 

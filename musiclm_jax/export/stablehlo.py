@@ -2,7 +2,7 @@
 """Codec and stages as StableHLO, for JAX hosts without the models' Python.
 
 `jax.export` writes a program for CPU, CUDA and TPU with a batch of any size.
-Weights are an argument, a flat dict of arrays, and lie beside the programs once:
+Weights are an argument, a flat dict of arrays, and lie beside the programs:
 
     weights = safetensors.numpy.load_file('stablehlo/codec.safetensors')
     program = jax.export.deserialize(
@@ -10,7 +10,7 @@ Weights are an argument, a flat dict of arrays, and lie beside the programs once
     waveform, state = program.call(weights, state, codes)
 
 `programs.json` has the shapes of everything; a state and a cache begin with
-zeros. What a program is given and gives back is made of dicts, lists and arrays.
+zeros. What a program takes and gives back is made of dicts, lists and arrays.
 
 Shapes: batch; samples and frames = one chunk of the codec; levels; capacity =
 positions of a whole row.

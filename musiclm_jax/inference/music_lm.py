@@ -99,7 +99,7 @@ class MusicLM:
     """The model whose `music_lm.json` is in `directory`.
 
     Args:
-      directory: The folder, or 'demo' for the model that comes with the package.
+      directory: The folder, or 'demo' for the package's own model.
       dtype: Of the stages' weights and products; as they were trained if left
         out.
 

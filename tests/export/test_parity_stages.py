@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stage beside its export: what is the same passes, a small defect does not."""
+"""A stage beside its export: the same passes, a small defect does not."""
 
 import pathlib
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compared is the same model, and what is exported goes back exactly."""
+"""What is compared is the same model; what is exported goes back exactly."""
 
 import dataclasses
 

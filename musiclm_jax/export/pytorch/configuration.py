@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is exported in a folder: its config as plain objects, and its weights."""
+"""What an exported folder holds: its config as plain objects, its weights."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def read_config(folder: Path, *, kind: str) -> Config:
 
 
 def has_weights_of(folder: Path, part: str) -> bool:
-  """Whether there are weights of a part of a component; True if none are read."""
+  """Whether there are weights of a part; True if none can be read."""
   path = pathlib.Path(folder) / 'model.safetensors'
   try:
     with safe_open(path, 'pt') as file:

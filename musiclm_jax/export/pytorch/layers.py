@@ -48,7 +48,7 @@ class RMSNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """Subtracts the mean, divides by the deviation; a gain and a bias a channel."""
+  """Subtracts the mean, divides by the deviation; gain and bias by channel."""
 
   def __init__(self, embed_dim: int, *, epsilon: float = EPSILON):
     super().__init__()

@@ -147,7 +147,7 @@ class MuLan(nn.Module):
 
   @torch.no_grad()
   def quantize(self, embeddings: Tensor) -> Tensor:
-    """The codes of points of the space: [batch, embed] to [batch, 1, levels]."""
+    """The codes of points: [batch, embed] to [batch, 1, levels]."""
     if embeddings.ndim != 2 or embeddings.shape[1] != self.embed_dim:
       raise ValueError(
         f'Embeddings are [batch, {self.embed_dim}], not'

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """JAX's random numbers: the same seed draws the same here and there.
 
-Threefry-2x32 with 20 rounds: Salmon et al., "Parallel Random Numbers: As Easy as
-1, 2, 3" (2011), section 3.3. What JAX makes of it is followed bit by bit: keys
-of seeds, `fold_in`, bits by a counter (its setting `jax_threefry_partitionable`,
-the default), uniform numbers from their upper 23 bits.
+Threefry-2x32 with 20 rounds: Salmon et al., "Parallel Random Numbers: As Easy
+as 1, 2, 3" (2011), section 3.3. What JAX makes of it is followed bit by bit:
+keys of seeds, `fold_in`, bits by a counter (its default setting,
+`jax_threefry_partitionable`), uniform numbers from their upper 23 bits.
 
 PyTorch has no unsigned arithmetic, so words of 32 bits are kept in int64.
 
@@ -28,7 +28,7 @@ def keys_of(seeds: Tensor) -> Tensor:
 
 
 def fold_in(keys: Tensor, data: Tensor) -> Tensor:
-  """`jax.random.fold_in` of keys [..., 2] and numbers [...], which broadcast."""
+  """`jax.random.fold_in` of keys [..., 2] and numbers [...]; they broadcast."""
   data = data.long() & _WORD
   return torch.stack(_threefry(keys, torch.zeros_like(data), data), dim=-1)
 

@@ -20,7 +20,7 @@ from .configuration import Config
 
 
 class Block(nn.Module):
-  """Attention, then feed-forward, each normed before and added to the stream."""
+  """Attention, then feed-forward; each is normed before, and added."""
 
   def __init__(self, config: Config):
     super().__init__()

@@ -85,7 +85,7 @@ class _Service:
     except orders.Refused as refused:
       answer = _refusal(refused)
     except asyncio.CancelledError:
-      # The server stops, and cancels its requests; it still sends their answers.
+      # The server stops and cancels its requests; it still sends answers.
       asyncio.current_task().uncancel()
       answer = _refusal(_stopping())
     return _Watched(answer, call=call, on_end=self._end)

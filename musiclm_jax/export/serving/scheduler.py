@@ -2,11 +2,11 @@
 """Requests wait here, and are made in batches of one shape.
 
 One thread runs the model, a batch at a time; everything else happens in the
-event loop. The oldest request leads a batch, and those that fit to it (the same
-length and guidance) fill it up in order of arrival, so nobody is overtaken for
-ever. A batch is filled to `tile` rows with copies of its first: the programs are
-those of its length whoever asks, so a seeded piece is the same alone or among
-others.
+event loop. The oldest request leads a batch, and those that fit to it (of the
+same length and guidance) fill it up in order of arrival, so nobody is overtaken
+for ever. A batch is filled to `tile` rows with copies of its first: the
+programs are those of its length whoever asks, so a seeded piece is the same
+alone or among others.
 
 Every batch is made as a stream of parts. Between two of them the thread looks
 whether anybody still wants the rest; so whoever asks for a whole file hears the

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exported model: JAX's music without JAX, in parts and with other mates."""
+"""The exported model: JAX's music without JAX, in parts, with other mates."""
 
 import subprocess
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stage's model: logits of JAX, a cache that changes nothing, half types."""
+"""The stage's model: logits of JAX, a cache that alters nothing, half types."""
 
 import json
 
