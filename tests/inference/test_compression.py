@@ -10,6 +10,7 @@ from musiclm_jax.checkpoints import bundle
 from musiclm_jax.checkpoints import fingerprint as fingerprints
 from musiclm_jax.cli import compress as verb
 from musiclm_jax.inference import assembly as assemblies
+from musiclm_jax.inference import compression, demo
 from musiclm_jax.inference.music_lm import MusicLM
 
 # Those of a packed and of an exported model too.
@@ -82,3 +83,12 @@ def test_one_bundle_alone_and_a_folder_that_is_there(
   with pytest.raises(ValueError, match='is not empty'):
     verb.main([f'--model={folder}', f'--output={output}', '--dtype=int8'])
   assert bundle.load(output).storage == 'float16'
+
+
+def test_the_word_demo_names_a_folder_here_too(
+  model_dir, tmp_path, monkeypatch
+):
+  folder = assemblies.read(model_dir).stages['fine']
+  monkeypatch.setattr(demo, 'resolve', {demo.NAME: folder}.__getitem__)
+  (made,) = compression.compress('demo', tmp_path / 'copy', dtype='int8')
+  assert (made.name, made.storage) == ('stage', 'int8')
