@@ -123,13 +123,16 @@ def _moments(
 def _parts(clips: Iterable[Embeddings]) -> Iterator[Embeddings]:
   """All rows, as many at a time, the last part smaller."""
   held: list[Embeddings] = []
+  count = 0  # A sum over many short clips, clip by clip, would take longest.
   for clip in clips:
     held.append(checked(clip))
-    while sum(map(len, held)) >= ROWS_AT_A_TIME:
+    count += len(clip)
+    while count >= ROWS_AT_A_TIME:
       rows = np.concatenate(held)
       yield rows[:ROWS_AT_A_TIME]
       held = [rows[ROWS_AT_A_TIME:]]
-  if any(map(len, held)):
+      count -= ROWS_AT_A_TIME
+  if count:
     yield np.concatenate(held)
 
 
