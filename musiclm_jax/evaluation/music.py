@@ -256,7 +256,7 @@ def _of_lost_pairs(
   if lost:
     yield (
       f'{len(lost)} of {len(named)} clips that prompts pair with one of the'
-      f' reference are in no KLD of pairs, for it lacks theirs, such as'
+      ' reference are in no KLD of pairs, for it lacks theirs, such as'
       f' {lost[0]!r}; take all of it, and the split that the prompts are of'
     )
 
