@@ -7,7 +7,7 @@ import pytest
 from musiclm_jax.cli import generate
 from musiclm_jax.export import folder
 from musiclm_jax.inference import assembly as assemblies
-from musiclm_jax.inference import compression, demo
+from musiclm_jax.inference import demo
 from musiclm_jax.inference.music_lm import MusicLM
 
 
@@ -38,8 +38,6 @@ def test_its_absence_is_one_line_that_says_what_to_do(package, tmp_path):
 def test_a_model_in_the_package_is_the_demo(package, model_dir, music_lm):
   shutil.copytree(model_dir, package / 'demo')
   assert MusicLM.load('demo').fingerprints == music_lm.fingerprints
-  compressed = compression.compress('demo', tmp_path / 'small', dtype='float16')
-  assert len(compressed) == 6
 
 
 def test_a_model_in_a_folder_of_that_name_is_no_demo(
