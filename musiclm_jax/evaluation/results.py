@@ -20,6 +20,7 @@ from musiclm_jax.evaluation import prompts, report
 from musiclm_jax.inference import assembly
 
 _SUFFIX = '.origin.json'
+_NUM_DIGITS = 16  # Of a fingerprint on the page.
 
 # MusicLM: Generating Music From Text (Agostinelli et al., 2023), table 1;
 # Simple and Controllable Music Generation (Copet et al., 2023), model cards of
@@ -140,12 +141,13 @@ def _require_one_model_a_folder(
   known = {}
   for path, origin in origins.items():
     for folder, fingerprint in origin['fingerprints'].items():
-      other, where = known.setdefault(folder, (fingerprint, path))
-      if fingerprint != other:
+      shown = fingerprint[:_NUM_DIGITS]
+      other, where = known.setdefault(folder, (shown, path))
+      if shown != other:
         raise ValueError(
-          f'{folder} is {other[:16]} in {where} and {fingerprint[:16]} in'
-          f' {path}: it was trained or made anew between them; evaluate again'
-          ' what is of the older one.'
+          f'{folder} is {other} in {where} and {shown} in {path}: it was'
+          ' trained or made anew between them; evaluate again what is of the'
+          ' older one.'
         )
 
 
@@ -155,7 +157,7 @@ def _section(
   """Heading, origin and tables of one report."""
   kind = origin['kind']
   bundles = [
-    f'- {folder}: `{fingerprint[:16]}`'
+    f'- {folder}: `{fingerprint[:_NUM_DIGITS]}`'
     for folder, fingerprint in origin['fingerprints'].items()
   ]
   return [
