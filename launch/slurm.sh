@@ -11,8 +11,8 @@
 # Give sbatch what the cluster wants (--partition, --account); its flags win over
 # those below. Two minutes before the time limit every process gets SIGTERM and
 # saves. What ended with 75 (asked to stop, and saved) or as if by a signal (stood
-# still, or lost another process) is queued again; any other error ends the job. Who
-# it is, each process asks Slurm.
+# still, or lost another process) is queued again; any other error of a process ends
+# the job with 1. Who it is, each process asks Slurm.
 #
 #SBATCH --job-name=musiclm
 #SBATCH --ntasks-per-node=1
@@ -44,9 +44,20 @@ done
 verb=$1
 shift
 
+# srun ends with the largest status of its tasks. An error of one's own is to be it:
+# those that lose that process end with 134. The shell outlives a SIGTERM, which is
+# for the process; Slurm would kill that with it.
+own_error=254
+task="trap : TERM; \"\$@\"; status=\$?; \
+((status == 0 || status == 75 || status >= 128)) || status=$own_error; \
+exit \$status"
+
 # That one process ends is no reason to kill the others, whatever the cluster's
 # default: they may still be saving. JAX ends those that wait for one that is gone.
-command=(srun --kill-on-bad-exit=0 --wait=0 python3 -m "musiclm_jax.cli.$verb" "$@")
+command=(
+  srun --kill-on-bad-exit=0 --wait=0 bash -c "$task" bash
+  python3 -m "musiclm_jax.cli.$verb" "$@"
+)
 
 if [[ -n $dry_run ]]; then
   printf '%q ' "${command[@]}"
@@ -58,6 +69,7 @@ fi
 
 status=0
 "${command[@]}" || status=$?
+((status != own_error)) || exit 1
 restarts=${SLURM_RESTART_COUNT:-0}
 if ((status == 75 || status >= 128)) && ((restarts < max_restarts)); then
   echo "slurm: ended with $status after $restarts restarts; queued again." >&2

@@ -11,8 +11,8 @@
 # Asks for the slice as a queued resource, waits for it, and runs --setup and then
 # the verb on every worker. What ended with 75 (asked to stop, and saved) or as if by
 # a signal (stood still, or lost another process) is started again, and so is all
-# that ended with a slice that was taken away, on a new one. Any other error ends
-# the launcher, and leaves the slice.
+# that ended with a slice that was taken away, on a new one. Any other error of any
+# worker ends the launcher, and leaves the slice.
 #
 # Run it where it may stay for days: in tmux, on a small VM. Who they are, the
 # workers ask the TPU's metadata.
@@ -26,11 +26,13 @@ usage() {
   --zone=ZONE
   --accelerator_type=TYPE   v5litepod-256, v5p-128, v6e-256, …
   --setup=COMMAND           what each worker runs first: installs the package
+  --python=COMMAND          what runs the verb on a worker; python3 if left out
   --project=PROJECT         gcloud's own if left out
   --runtime_version=NAME    that of the accelerator's kind if left out
   --spot                    cheaper, and may be taken away
   --max_restarts=N          20 if left out
-  --poll_seconds=N          between two looks at the queue; 30 if left out
+  --poll_seconds=N          between two looks at the queue, and before the one that
+                            tells why a run ended; 30 if left out
   --dry_run                 prints the commands of one undisturbed run
 END
 }
@@ -41,11 +43,11 @@ fail() {
 }
 
 name='' zone='' accelerator_type='' setup='' project='' runtime_version=''
-spot='' max_restarts=20 poll_seconds=30 dry_run=''
+spot='' max_restarts=20 poll_seconds=30 python=python3 dry_run=''
 while (($#)); do
   case $1 in
     --name=* | --zone=* | --accelerator_type=* | --setup=* | --project=* | \
-      --runtime_version=* | --max_restarts=* | --poll_seconds=*)
+      --runtime_version=* | --max_restarts=* | --poll_seconds=* | --python=*)
       flag=${1%%=*}
       printf -v "${flag#--}" '%s' "${1#*=}"
       ;;
@@ -86,9 +88,21 @@ run() {
   fi
 }
 
+# ACTIVE, if its node is sound too; ABSENT, if the Cloud says so; UNKNOWN, if it
+# does not answer.
 state() {
-  "${tpus[@]}" queued-resources describe "$name" "${where[@]}" \
-    --format='value(state.state)' 2>/dev/null || echo ABSENT
+  local now node
+  if ! now=$("${tpus[@]}" queued-resources describe "$name" "${where[@]}" \
+    --format='value(state.state)' 2>&1); then
+    echo "$now" >&2
+    if [[ $now == *NOT_FOUND* ]]; then echo ABSENT; else echo UNKNOWN; fi
+  elif [[ $now == ACTIVE ]]; then
+    node=$("${tpus[@]}" tpu-vm describe "$name" "${where[@]}" \
+      --format='value(state)') || node=UNKNOWN
+    echo "${node/#READY/ACTIVE}"
+  else
+    echo "$now"
+  fi
 }
 
 create() {
@@ -107,7 +121,7 @@ on_all_workers() {
 
 # Returns with a slice at hand, made anew if there is none or it was taken away.
 acquire() {
-  local now
+  local now refusals=0
   if [[ -n $dry_run ]]; then
     create
     return
@@ -115,8 +129,11 @@ acquire() {
   while now=$(state) && [[ $now != ACTIVE ]]; do
     echo "tpu_vm: $name is $now" >&2
     case $now in
-      ABSENT) create ;;
-      SUSPENDED | FAILED) delete ;;
+      ABSENT)
+        create || ((++refusals < 5)) || fail "$name was not created, five times."
+        ;;
+      # One that fails is done at the next look.
+      SUSPENDED | FAILED | PREEMPTED | TERMINATED) delete || true ;;
     esac
     sleep "$poll_seconds"
   done
@@ -124,10 +141,25 @@ acquire() {
 
 # What a launcher that lost its connection left running still holds the chips. The
 # shell that looks for it has the same words in its own command, but not first.
+#
+# gcloud ends with the status of the first worker that failed, be it of one that lost
+# another. So who has an error of its own says it in a line, and the status is that.
 verb() {
-  local old="'^python3 -m musiclm_jax'"
+  local old own_error line status=''
+  old="'^[^ ]*python[^ ]* -m musiclm_jax'" own_error='tpu_vm: error of its own:'
   on_all_workers "pkill -f $old && sleep 30; pkill -KILL -f $old; \
-python3 -m musiclm_jax.cli.$(printf '%q ' "$@")"
+$python -m musiclm_jax.cli.$(printf '%q ' "$@"); status=\$?; \
+[ \$status = 0 ] || [ \$status = 75 ] || [ \$status -ge 128 ] || \
+echo '$own_error' \$status; exit \$status" | (
+    while IFS= read -r line; do
+      printf '%s\n' "$line"
+      [[ $line != "$own_error "* ]] || status=${line##* }
+    done
+    exit "${status:-0}"
+  )
+  local statuses=("${PIPESTATUS[@]}")
+  ((statuses[1])) || return "${statuses[0]}"
+  return "${statuses[1]}"
 }
 
 for ((restarts = 0; ; restarts++)); do
@@ -139,6 +171,8 @@ for ((restarts = 0; ; restarts++)); do
     echo "tpu_vm: done. $name is still there, and is paid for until you delete it." >&2
     exit 0
   fi
+  # The Cloud may learn later than the run that the slice is gone.
+  sleep "$poll_seconds"
   now=$(state)
   if ((status != 75 && status < 128)) && [[ $now == ACTIVE ]]; then
     echo "tpu_vm: ended with $status; not started again." >&2
