@@ -8,7 +8,8 @@
 
 Fills in launch/jobset.yaml and gives it to kubectl. The cluster has node pools of
 the topology, JobSet, Kueue and the driver that mounts buckets, as one made by
-`xpk cluster create` has. `--dry_run` prints the manifest and asks nobody.
+`xpk cluster create` has. `--dry_run` prints the manifest and asks nobody. A name is
+taken until `kubectl delete jobset NAME`, which also stops what runs.
 """
 
 import argparse
@@ -70,12 +71,14 @@ def _hosts(topology: str) -> dict[str, str]:
   found = {
     'num_hosts': str(num_chips // chips_per_host),
     'chips_per_host': str(chips_per_host),
+    'platform': 'cuda',
     'resource': 'nvidia.com/gpu',
     'annotations': '{}',
     'node_selector': json.dumps({'cloud.google.com/gke-accelerator': label}),
   }
   if kind in _TPUS:
     found |= {
+      'platform': 'tpu',
       'resource': 'google.com/tpu',
       # A node pool is a slice: the pods of this job on it, and no others.
       'annotations': json.dumps(
@@ -132,7 +135,8 @@ def main() -> None:
   if flags.dry_run:
     print(text, end='')
     return
-  command = ['kubectl', 'apply', '-f', '-']
+  # Not `apply`: where one of this name is there, ended or not, that does nothing.
+  command = ['kubectl', 'create', '-f', '-']
   sys.exit(
     subprocess.run(command, input=text, text=True, check=False).returncode
   )

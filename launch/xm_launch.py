@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a verb by XManager: on Vertex AI, or in a container on this machine.
+"""Runs a verb on Vertex AI, by XManager.
 
-  python launch/xm_launch.py --name=coarse --requirements=h100=8 -- \
+  python launch/xm_launch.py --name=coarse --requirements=a100=8 -- \
     train --gin_file=experiments/musiclm_coarse.gin \
-    --gin_file=partitioning/h100x8.gin --gin.TOKENS="'/gcs/B/tokens'" \
+    --gin_file=partitioning/gpu8.gin --gin.TOKENS="'/gcs/B/tokens'" \
     --gin.MODEL_DIR="'gs://B/runs/coarse'"
 
 Packages launch/Dockerfile and adds the run to an experiment, as a job of one
 host; launch/gke.py takes several. XManager tells no exit codes: whatever fails is
-started again, and a run resumes. `pip install xmanager` first, but for --dry_run,
-which prints what would be added.
+started again, and a run resumes. It knows machines with a100 (of 40 GB) and l4
+alone, so others are refused here. `pip install xmanager==0.8.5.post1` first (older
+ones quote arguments), but for --dry_run, which prints what would be added.
 """
 
 import argparse
@@ -19,7 +20,14 @@ import pathlib
 import sys
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_EXECUTORS = {'vertex': 'Vertex', 'local': 'Local'}
+# Any other GPU is asked for with a machine that cannot hold it.
+_GPUS = ('a100', 'l4')
+
+
+_IMAGE = {
+  'path': str(_ROOT),
+  'dockerfile': str(_ROOT / 'launch' / 'Dockerfile'),
+}
 
 
 async def launch(flags: argparse.Namespace) -> None:
@@ -27,18 +35,12 @@ async def launch(flags: argparse.Namespace) -> None:
   # Here, so that a dry run needs no XManager.
   from xmanager import xm, xm_local
 
-  executor = getattr(xm_local, _EXECUTORS[flags.executor])(
+  executor = xm_local.Vertex(
     requirements=xm.JobRequirements(**flags.requirements)
   )
   async with xm_local.create_experiment(flags.name) as experiment:
     [executable] = experiment.package(
-      [
-        xm.dockerfile_container(
-          executor.Spec(),
-          path=str(_ROOT),
-          dockerfile=str(_ROOT / 'launch' / 'Dockerfile'),
-        )
-      ]
+      [xm.dockerfile_container(executor.Spec(), **_IMAGE)]
     )
     for restarts in range(flags.max_restarts + 1):
       job = xm.Job(executable=executable, executor=executor, args=flags.command)
@@ -55,12 +57,15 @@ async def launch(flags: argparse.Namespace) -> None:
 
 def _requirements(text: str) -> dict[str, int]:
   try:
-    pairs = (pair.split('=') for pair in text.split(','))
-    return {name: int(amount) for name, amount in pairs}
+    kind, amount = text.split('=')
+    if kind in _GPUS:
+      return {kind: int(amount)}
   except ValueError:
-    raise argparse.ArgumentTypeError(
-      f'wanted is KIND=AMOUNT, such as h100=8; not {text!r}.'
-    ) from None
+    pass
+  raise argparse.ArgumentTypeError(
+    f'wanted is KIND=AMOUNT with a kind of {_GPUS}, such as a100=8; not'
+    f' {text!r}.'
+  )
 
 
 def main() -> None:
@@ -68,12 +73,11 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--name', default='musiclm', help='of the experiment')
-  parser.add_argument('--executor', choices=_EXECUTORS, default='vertex')
   parser.add_argument(
     '--requirements',
     type=_requirements,
-    default={},
-    help='of the host, as XManager names them: h100=8, a100_80gib=8, local_gpu=1',
+    required=True,
+    help='GPUs of the host: a100=1, 2, 4 or 8, or l4=1, 2, 4 or 8',
   )
   parser.add_argument('--max_restarts', type=int, default=20)
   parser.add_argument('--dry_run', action='store_true')
@@ -82,7 +86,17 @@ def main() -> None:
   )
   flags = parser.parse_args()
   if flags.dry_run:
-    print(json.dumps(vars(flags), indent=2))
+    print(
+      json.dumps(
+        {
+          'experiment': flags.name,
+          'executable': _IMAGE,
+          'executor': {'Vertex': flags.requirements},
+          'args': flags.command,
+        },
+        indent=2,
+      )
+    )
   else:
     asyncio.run(launch(flags))
 

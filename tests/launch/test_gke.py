@@ -130,6 +130,9 @@ def test_manifest_is_valid_and_has_a_pod_for_each_host(
   assert list(container['resources']['limits']) == [resource]
   environment = {e['name']: e.get('value') for e in container['env']}
   assert environment['JAX_NUM_PROCESSES'] == str(hosts)
+  assert environment['JAX_PLATFORMS'] == (
+    'tpu,cpu' if 'tpu' in resource else 'cuda,cpu'
+  )
   assert environment['JAX_COORDINATOR_ADDRESS'] == (
     'coarse-1-slice-job-0-0.coarse-1:8476'
   )
@@ -194,14 +197,16 @@ def test_what_no_cluster_has_is_an_error(given, message):
   assert re.search(message, ' '.join(done.stderr.split()))
 
 
-def test_manifest_goes_to_kubectl_whose_status_is_ours(tmp_path):
+def test_kubectl_gets_the_manifest_and_refuses_a_name_that_is_taken(tmp_path):
   kubectl = tmp_path / 'kubectl'
+  # As it is: `apply` of what is there, ended or not, is done at once.
   kubectl.write_text(
-    f'#!/bin/bash\necho "$@" > {tmp_path}/argv\n'
-    f'/bin/cat > {tmp_path}/manifest\nexit 9\n'
+    f'#!/bin/bash\nset -o noclobber\n[[ $1 != apply ]] || exit 0\n'
+    f'[[ $* == "create -f -" ]] && /bin/cat > {tmp_path}/manifest\n'
   )
   kubectl.chmod(0o755)
-  done = gke(path=tmp_path)
-  assert done.returncode == 9
-  assert (tmp_path / 'argv').read_text() == 'apply -f -\n'
+  assert gke(path=tmp_path).returncode == 0
   assert yaml.safe_load((tmp_path / 'manifest').read_text()) == manifest()
+  again = gke(path=tmp_path)
+  assert again.returncode == 1
+  assert 'cannot overwrite' in again.stderr

@@ -21,7 +21,7 @@ COMMAND = ['train', "--gin.MODEL_DIR='gs://b/a run'"]
 def test_dry_run_says_what_would_be_added_and_needs_no_xmanager():
   done = subprocess.run(
     [sys.executable, 'launch/xm_launch.py', '--dry_run']
-    + ['--requirements=h100=8', '--max_restarts=3', '--', *COMMAND],
+    + ['--requirements=a100=8', '--', *COMMAND],
     cwd=ROOT,
     capture_output=True,
     text=True,
@@ -29,13 +29,28 @@ def test_dry_run_says_what_would_be_added_and_needs_no_xmanager():
   )
   assert done.returncode == 0, done.stderr
   assert json.loads(done.stdout) == {
-    'name': 'musiclm',
-    'executor': 'vertex',
-    'requirements': {'h100': 8},
-    'max_restarts': 3,
-    'dry_run': True,
-    'command': COMMAND,
+    'experiment': 'musiclm',
+    'executable': {
+      'path': str(ROOT),
+      'dockerfile': str(ROOT / 'launch' / 'Dockerfile'),
+    },
+    'executor': {'Vertex': {'a100': 8}},
+    'args': COMMAND,
   }
+
+
+@pytest.mark.parametrize('wanted', ['h100=8', 'a100', 'a100=many'])
+def test_gpu_that_xmanager_has_no_machine_for_is_an_error(wanted):
+  done = subprocess.run(
+    [sys.executable, 'launch/xm_launch.py', '--dry_run']
+    + [f'--requirements={wanted}', '--', *COMMAND],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert f"such as a100=8; not '{wanted}'" in done.stderr
 
 
 class Failed(RuntimeError):
@@ -73,7 +88,7 @@ def experiment(monkeypatch):
     ExperimentUnitError=Failed,
   )
   xm_local = types.SimpleNamespace(
-    Vertex=Executor, Local=Executor, create_experiment=create_experiment
+    Vertex=Executor, create_experiment=create_experiment
   )
   package = types.ModuleType('xmanager')
   package.xm, package.xm_local = xm, xm_local
@@ -82,8 +97,8 @@ def experiment(monkeypatch):
 
 
 def flags(**given):
-  given = {'name': 'n', 'executor': 'vertex', 'max_restarts': 2, **given}
-  return argparse.Namespace(requirements={'h100': 8}, command=COMMAND, **given)
+  given = {'name': 'n', 'max_restarts': 2, **given}
+  return argparse.Namespace(requirements={'a100': 8}, command=COMMAND, **given)
 
 
 def test_failed_job_is_added_again_with_the_same_command(experiment, capsys):
@@ -92,7 +107,7 @@ def test_failed_job_is_added_again_with_the_same_command(experiment, capsys):
   assert len(experiment.jobs) == 3
   for job in experiment.jobs:
     assert job['args'] == COMMAND
-    assert job['executor'].requirements == {'h100': 8}
+    assert job['executor'].requirements == {'a100': 8}
     assert pathlib.Path(job['executable']['dockerfile']).is_file()
   assert 'failed, 1 restarts: preempted' in capsys.readouterr().err
 
