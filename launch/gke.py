@@ -71,14 +71,15 @@ def _hosts(topology: str) -> dict[str, str]:
   found = {
     'num_hosts': str(num_chips // chips_per_host),
     'chips_per_host': str(chips_per_host),
-    'platform': 'cuda',
+    # With `cpu` beside it JAX would do without a GPU.
+    'platforms': 'cuda',
     'resource': 'nvidia.com/gpu',
     'annotations': '{}',
     'node_selector': json.dumps({'cloud.google.com/gke-accelerator': label}),
   }
   if kind in _TPUS:
     found |= {
-      'platform': 'tpu',
+      'platforms': 'tpu,cpu',
       'resource': 'google.com/tpu',
       # A node pool is a slice: the pods of this job on it, and no others.
       'annotations': json.dumps(

@@ -19,13 +19,7 @@ from musiclm_jax.training.state import Trainable
 
 
 def useful_flops(training: Trainable, batch: abstract.AbstractBatch) -> float:
-  """Of one step of all devices, nothing computed twice.
-
-  Whatever way they are computed: a fused attention multiplies the same.
-  """
-  training = abstract.with_fields(
-    training, attention='einsum', tower_rows=None, block_rows=None
-  )
+  """Of one step of all devices, nothing computed twice."""
   region = traced_step(training, batch, remat=False, num_microbatches=1)
   num_rows = next(iter(batch.values())).shape[0]
   return cost.flops(region, program.Split(num_rows=num_rows))
@@ -61,8 +55,17 @@ def traced_step(
   num_microbatches: int,
   **marked: Collection[int],
 ) -> program.Region:
-  """The step, for any number of rows; `marked` is `program.trace`'s."""
-  training = abstract.with_remat(training, remat=remat)
+  """The step, for any number of rows; `marked` is `program.trace`'s.
+
+  Plain, whatever is configured: a fused attention multiplies the same, but no
+  machine that plans may run it, and parts of a batch want to divide its rows.
+  """
+  training = abstract.with_fields(
+    abstract.with_remat(training, remat=remat),
+    attention='einsum',
+    tower_rows=None,
+    block_rows=None,
+  )
   if hasattr(training, 'num_microbatches'):
     training = dataclasses.replace(training, num_microbatches=num_microbatches)
   rows = abstract.with_rows(

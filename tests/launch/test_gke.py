@@ -131,7 +131,7 @@ def test_manifest_is_valid_and_has_a_pod_for_each_host(
   environment = {e['name']: e.get('value') for e in container['env']}
   assert environment['JAX_NUM_PROCESSES'] == str(hosts)
   assert environment['JAX_PLATFORMS'] == (
-    'tpu,cpu' if 'tpu' in resource else 'cuda,cpu'
+    'tpu,cpu' if 'tpu' in resource else 'cuda'
   )
   assert environment['JAX_COORDINATOR_ADDRESS'] == (
     'coarse-1-slice-job-0-0.coarse-1:8476'
