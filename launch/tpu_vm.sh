@@ -5,7 +5,7 @@
 #
 #   launch/tpu_vm.sh --name=coarse --zone=us-west4-a \
 #     --accelerator_type=v5litepod-256 --spot \
-#     --setup='gcloud storage cp gs://B/musiclm_jax.whl . && pip install …' -- \
+#     --setup='gcloud storage cp gs://B/setup.sh . && bash setup.sh' -- \
 #     train --gin_file=experiments/musiclm_coarse.gin …
 #
 # Asks for the slice as a queued resource, waits for it, and runs --setup and then
