@@ -79,17 +79,17 @@ def _wait(pod: Sequence[subprocess.Popen], sigterms: Sequence[int]) -> int:
   passed_on = False
   while True:
     ended = [process.poll() is not None for process in pod]
-    failed = {
-      index: _status(process)
-      for index, process in enumerate(pod)
-      if ended[index] and process.returncode not in _ORDERLY
-    }
-    if failed:
+    if _failed(pod):
+      # What ends others may be seen to end after them.
+      time.sleep(0.1)
+      failed = _failed(pod)
       for index, status in failed.items():
         _say(f'process {index} of {len(pod)} ended with status {status}.')
       _end(pod)
-      # What was killed has ended those that failed in the same moment.
-      return max(failed.values())
+      # An error of its own has ended those that lost it, and comes again if the
+      # pod is started again. Else what was killed has ended them.
+      own = [status for status in failed.values() if status < 128]
+      return max(own or failed.values())
     if all(ended):
       return max(map(_status, pod))
     if sigterms and not passed_on:
@@ -97,6 +97,15 @@ def _wait(pod: Sequence[subprocess.Popen], sigterms: Sequence[int]) -> int:
       for process in pod:
         process.terminate()
     time.sleep(0.1)
+
+
+def _failed(pod: Sequence[subprocess.Popen]) -> dict[int, int]:
+  """Statuses of the processes that have ended in no orderly way."""
+  return {
+    index: _status(process)
+    for index, process in enumerate(pod)
+    if process.poll() not in (None, *_ORDERLY)
+  }
 
 
 def _status(process: subprocess.Popen) -> int:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 
+from absl import logging
 from etils import epath
 
 # What pathlib does for a local folder, etils does for a bucket.
@@ -39,7 +40,7 @@ class Mirror:
     """Makes the local folder; nothing of a bucket is read."""
     self._folder = folder(directory)
     self._is_copy = is_bucket(directory)
-    self._pushed_at = time.monotonic()
+    self._tried_at = time.monotonic()
     self._pushed: dict[pathlib.Path, int] = {}
     if self._is_copy:
       self.local = pathlib.Path(tempfile.mkdtemp(prefix='musiclm-'))
@@ -52,17 +53,29 @@ class Mirror:
     if self._is_copy and (self._folder / name).exists():
       (self.local / name).write_bytes((self._folder / name).read_bytes())
 
-  def push(self, *, after_seconds: float = 0.0) -> None:
-    """Copies what has grown; not within `after_seconds` of the last time."""
-    if not self._is_copy or time.monotonic() - self._pushed_at < after_seconds:
+  def push(self) -> None:
+    """Copies what has grown."""
+    if not self._is_copy:
       return
+    self._tried_at = time.monotonic()
     for path in sorted(self.local.rglob('*')):
       if path.is_file() and self._pushed.get(path) != path.stat().st_size:
-        self._pushed[path] = path.stat().st_size
+        content = path.read_bytes()
         target = self._folder / path.relative_to(self.local).as_posix()
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    self._pushed_at = time.monotonic()
+        target.write_bytes(content)
+        self._pushed[path] = len(content)
+
+  def push_if_due(self, *, every_seconds: float) -> None:
+    """As `push`, so often; what fails is left to the next time."""
+    if time.monotonic() - self._tried_at < every_seconds:
+      return
+    try:
+      self.push()
+    except Exception as error:  # Each kind of bucket has types of its own.
+      logging.warning(
+        '%s could not be written: %r. It is tried again.', self._folder, error
+      )
 
   def close(self) -> None:
     """Copies what is left to copy, and removes the copy."""

@@ -24,7 +24,10 @@ EXIT_LOST = 128 + signal.SIGABRT
 
 # Of errors of JAX: what says that others are gone, and not that this one is wrong.
 _LOST = re.compile(
-  '^(ABORTED|CANCELLED|DEADLINE_EXCEEDED|UNAVAILABLE)|Gloo|NCCL'
+  '^(ABORTED|CANCELLED|DEADLINE_EXCEEDED|UNAVAILABLE)'
+  '|(Gloo|NCCL)(.|\\n)*(closed by peer|connection (reset|refused|closed)'
+  '|broken pipe|timed? ?out|remote process exited|heartbeat)',
+  re.IGNORECASE,
 )
 
 _place: tuple[int, int] | None = None

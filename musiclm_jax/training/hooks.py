@@ -201,7 +201,10 @@ class Profile:
   """Records what the device does over some steps, for TensorBoard or XProf."""
 
   def __init__(self, *, first_step: int, last_step: int):
-    """The steps are counted from 1; the first holds the compilation."""
+    """The steps are counted from 1; the first holds the compilation.
+
+    A run that resumes among them records those after its own first step.
+    """
     if not 1 < first_step <= last_step:
       raise ValueError(
         f'Steps {first_step} to {last_step} cannot be profiled; wanted is'
@@ -214,7 +217,8 @@ class Profile:
   def due(self, run: Run) -> bool:
     if self._recording:
       return run.step >= self._last_step or run.finished or run.stopping
-    return run.step == self._first_step - 1 and not run.finished
+    among_them = self._first_step - 1 <= run.step < self._last_step
+    return among_them and not (run.finished or run.stopping)
 
   def __call__(self, run: Run) -> None:
     if self._recording:

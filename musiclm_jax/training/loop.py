@@ -22,7 +22,7 @@ from orbax.checkpoint import multihost
 
 from musiclm_jax.array_types import Batch
 from musiclm_jax.batches import BatchSource
-from musiclm_jax.checkpoints import buckets, bundle, config_json
+from musiclm_jax.checkpoints import buckets, bundle, config_json, text_file
 from musiclm_jax.checkpoints import warm_start as warm_starts
 from musiclm_jax.checkpoints.manager import CheckpointManager, resume_or_start
 from musiclm_jax.training import origin
@@ -103,6 +103,8 @@ def train(
   partitioner = partitioner or Partitioner()
   first = jax.process_index() == 0
   with contextlib.ExitStack() as stack:
+    # Around all that opens, restores and closes: that may stand still too.
+    watchdog = stack.enter_context(Watchdog(seconds=hang_seconds))
     stop = stack.enter_context(StopSignal())
     manager = stack.enter_context(
       CheckpointManager(
@@ -116,6 +118,7 @@ def train(
     origin.require_same(directory, origin.of(training), resumes=bool(start))
     feed = Feed(batches, partitioner=partitioner, start=start)
     batch = feed.next()
+    watchdog.beat(start)
     state = _begin(
       manager,
       training=training,
@@ -124,6 +127,7 @@ def train(
       seed=seed,
       warm_start=warm_start,
     )
+    watchdog.beat(start)
     _require_publishable(training, state)
     run = Run(
       model_dir=directory,
@@ -159,7 +163,7 @@ def train(
       progress=stack.enter_context(
         Progress(num_steps=num_steps, start=start, active=first)
       ),
-      watchdog=Watchdog(seconds=hang_seconds),
+      watchdog=watchdog,
     )
     del state  # The steps take its memory.
     loop.run_steps()
@@ -235,28 +239,28 @@ class _Loop:
 
   def run_steps(self) -> None:
     run, batch = self.run, self.batch
+    run.beat = lambda: self.watchdog.beat(run.step)
     if run.finished:
       self.progress.say(f'{run.model_dir} is trained to step {run.step}.')
       self._between_steps(SaveClock())
       return
-    train_step = self._compile()
+    with self.watchdog.pause():
+      train_step = self._compile()
     self._keep_config()
     self.meter.start_clock()
     save_clock = SaveClock()
-    run.beat = lambda: self.watchdog.beat(run.step)
-    with self.watchdog:
-      while not (run.finished or run.stopping):
-        # By it a profile is read step by step.
-        with jax.profiler.StepTraceAnnotation('train', step_num=run.step + 1):
-          run.state, metrics = train_step(run.state, batch)
-        run.step += 1
-        run.stopping = self.stop.requested(run.step)
-        if not (run.finished or run.stopping):
-          batch = self.feed.next()
-          self.meter.wait(self.feed.seconds_waited)
-        self._show(self.meter.add(run.step, metrics))
-        self._between_steps(save_clock)
-        run.beat()
+    while not (run.finished or run.stopping):
+      # By it a profile is read step by step.
+      with jax.profiler.StepTraceAnnotation('train', step_num=run.step + 1):
+        run.state, metrics = train_step(run.state, batch)
+      run.step += 1
+      run.stopping = self.stop.requested(run.step)
+      if not (run.finished or run.stopping):
+        batch = self.feed.next()
+        self.meter.wait(self.feed.seconds_waited)
+      self._show(self.meter.add(run.step, metrics))
+      self._between_steps(save_clock)
+      run.beat()
 
   def _compile(self) -> jax.stages.Compiled:
     began = time.monotonic()
@@ -275,8 +279,7 @@ class _Loop:
     """For a run that is cut off: a bundle brings its own."""
     text = self.run.gin_config()
     if text and jax.process_index() == 0:
-      path = self.run.model_dir / bundle.CONFIG_GIN
-      path.write_text(text, encoding='utf-8')
+      text_file.write(self.run.model_dir / bundle.CONFIG_GIN, text)
 
   def _between_steps(self, save_clock: SaveClock) -> None:
     """Hooks and the checkpoint, whichever are due."""
@@ -297,8 +300,8 @@ class _Loop:
       hook(run)
     if saves:
       run.beat()
-      run.writer.flush()
       save_began = time.monotonic()
+      run.writer.flush()
       if self.manager.save(
         run.step, run.state, position=run.step, metrics=run.figures
       ):

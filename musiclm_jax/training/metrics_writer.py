@@ -57,7 +57,8 @@ class MetricsWriter:
     self._mirror = Mirror(directory)
     self._mirror.pull(FILE_NAME)
     path = self._mirror.local / FILE_NAME
-    _take_back(path, beyond=resumed_step)
+    self._resumed_step = resumed_step
+    self._already = _take_back(path, beyond=resumed_step)
     self._lines = path.open('a', encoding='utf-8')
     self._events = tensorboardX.SummaryWriter(
       str(self._mirror.local), purge_step=resumed_step + 1
@@ -73,17 +74,22 @@ class MetricsWriter:
       self._mirror.close()
 
   def scalars(self, step: int, figures: Mapping[str, float]) -> None:
-    """Writes figures, all of one step."""
+    """Writes figures, all of one step; none that it has of that step."""
     if not self._active:
       return
     figures = {name: float(value) for name, value in figures.items()}
+    if step == self._resumed_step:
+      # A run that has finished and is started again is evaluated again.
+      figures = {k: v for k, v in figures.items() if k not in self._already}
+      if not figures:
+        return
     line = {'step': step, 'seconds': round(time.time(), 3)}
     for name, value in figures.items():
       line[name] = value if math.isfinite(value) else None
       self._events.add_scalar(name, value, step)
     self._lines.write(json.dumps(line) + '\n')
     self._lines.flush()
-    self._mirror.push(after_seconds=_SECONDS_BETWEEN_COPIES)
+    self._mirror.push_if_due(every_seconds=_SECONDS_BETWEEN_COPIES)
 
   def flush(self) -> None:
     """Returns when every figure is where a run that resumes looks for it."""
@@ -123,14 +129,20 @@ def read(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         return
 
 
-def _take_back(path: pathlib.Path, *, beyond: int) -> None:
-  """Rewrites the file without the steps beyond one, and without half lines."""
+def _take_back(path: pathlib.Path, *, beyond: int) -> set[str]:
+  """Rewrites the file without the steps beyond one, and without half lines.
+
+  Returns:
+    Names of the figures of the last step that stays.
+  """
   if not path.exists():
-    return
-  kept = [json.dumps(line) for line in read(path) if line['step'] <= beyond]
+    return set()
+  kept = [line for line in read(path) if line['step'] <= beyond]
   rewritten = path.with_suffix('.rewritten')
-  rewritten.write_text(''.join(f'{line}\n' for line in kept), encoding='utf-8')
+  text = ''.join(f'{json.dumps(line)}\n' for line in kept)
+  rewritten.write_text(text, encoding='utf-8')
   os.replace(rewritten, path)
+  return {name for line in kept if line['step'] == beyond for name in line}
 
 
 def _picture(

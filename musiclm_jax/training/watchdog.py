@@ -9,12 +9,14 @@ launcher answers by starting the pod again, from its last checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -52,6 +54,7 @@ class Watchdog:
     self._process = (jax.process_index(), jax.process_count())
     self._step = 0
     self._num_beats = 0
+    self._pauses = False
     self._over = threading.Event()
 
   def __enter__(self) -> Watchdog:
@@ -67,11 +70,22 @@ class Watchdog:
     self._step = step
     self._num_beats += 1
 
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """Within it the run may take its time."""
+    self._pauses = True
+    try:
+      yield
+    finally:
+      self._num_beats += 1
+      self._pauses = False
+
   def _watch(self) -> None:
     # In ticks, not by the clock: a machine that was suspended has not hung.
     seen = silent_ticks = 0
     while not self._over.wait(self._seconds / _NUM_TICKS):
-      silent_ticks = silent_ticks + 1 if self._num_beats == seen else 0
+      silent = self._num_beats == seen and not self._pauses
+      silent_ticks = silent_ticks + 1 if silent else 0
       seen = self._num_beats
       if silent_ticks > _NUM_TICKS:
         self._end()

@@ -3,6 +3,9 @@
 
 import pathlib
 
+import pytest
+from etils import epath
+
 from musiclm_jax.checkpoints.buckets import Mirror, folder
 
 
@@ -28,12 +31,33 @@ def test_what_grows_arrives_whole_and_nothing_else_is_copied(buckets):
     (there / 'sub' / 'still').write_text('touched')
     lines.write('b\n')
     lines.flush()
-    mirror.push(after_seconds=1000.0)
+    mirror.push_if_due(every_seconds=1000.0)
     assert (there / 'lines').read_text() == 'a\n'
   mirror.close()
   assert (there / 'lines').read_text() == 'a\nb\n'
   assert (there / 'sub' / 'still').read_text() == 'touched'
   assert not mirror.local.exists()
+
+
+def test_what_a_bucket_refuses_once_arrives_the_next_time(
+  buckets, monkeypatch, caplog
+):
+  mirror = Mirror('gs://b/run')
+  (mirror.local / 'lines').write_text('a\n')
+
+  def refuse(path, content):
+    raise OSError('503: try later')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(epath.Path, 'write_bytes', refuse, raising=False)
+    patch.setattr(type(folder('gs://b/run')), 'write_bytes', refuse)
+    mirror.push_if_due(every_seconds=0.0)
+    assert '503: try later' in caplog.text
+    with pytest.raises(OSError, match='try later'):
+      mirror.push()
+  mirror.push_if_due(every_seconds=0.0)
+  assert (buckets / 'b' / 'run' / 'lines').read_text() == 'a\n'
+  mirror.close()
 
 
 def test_what_the_bucket_has_is_gone_on_with(buckets):

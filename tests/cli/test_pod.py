@@ -118,7 +118,21 @@ def test_the_end_of_another_process_is_told_from_a_fault_of_this_one(
   monkeypatch.setattr(pod, 'is_joined', lambda: True)
   assert pod.has_lost_another(lost)
   assert pod.has_lost_another(JaxRuntimeError('UNAVAILABLE: socket closed'))
-  assert not pod.has_lost_another(JaxRuntimeError('RESOURCE_EXHAUSTED: 16 G'))
+  for own in (
+    'RESOURCE_EXHAUSTED: 16 G',
+    'INTERNAL: NCCL operation failed: unhandled cuda error (out of memory)',
+    'INVALID_ARGUMENT: Gloo AllReduce failed: unknown data type',
+  ):
+    assert not pod.has_lost_another(JaxRuntimeError(own))
+  for gone in (
+    'INTERNAL: NCCL operation ncclGroupEnd() failed: remote process exited or'
+    ' there was a network error.\nLast NCCL warning: …',
+    'UNKNOWN: Gloo AllReduce failed: [pair.cc:547] Read error: Connection'
+    ' reset by peer',
+    'UNKNOWN: Gloo AllReduce failed: [pair.cc:534] Connection closed by peer',
+    'UNKNOWN: Gloo send failed: [buffer.cc:122] Timed out waiting 30000ms',
+  ):
+    assert pod.has_lost_another(JaxRuntimeError(gone))
   assert not pod.has_lost_another(ValueError('Gloo'))
   in_a_save = OSError('A checkpoint could not be written')
   in_a_save.__cause__ = lost

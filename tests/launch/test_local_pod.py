@@ -80,6 +80,24 @@ def test_when_one_process_fails_the_others_are_ended_with_a_message(capfd):
   assert message in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+  'ends, status',
+  [
+    (['exit 134', 'exit 1', 'kill -ABRT $$'], 1),
+    (['exit 2', 'kill -KILL $$'], 2),
+    (['exit 75', 'exit 1'], 1),
+    (['exit 134', 'exit 75', 'kill -KILL $$'], 137),
+    (['exit 75', 'exit 0'], 75),
+    # What the others have lost is seen to end after them.
+    (['exit 134', 'sleep 0.05; exit 1'], 1),
+  ],
+)
+def test_an_own_error_of_one_process_is_the_status_of_the_pod(ends, status):
+  pod = [subprocess.Popen(['sh', '-c', end]) for end in ends]
+  pod[0].wait()
+  assert local_pod._wait(pod, []) == status
+
+
 ENDS_DIFFERENTLY_EACH_TIME = """
 import os, pathlib, signal, sys
 starts = pathlib.Path(%r)

@@ -156,6 +156,26 @@ def test_profile_covers_the_steps_that_it_names(run, monkeypatch):
   assert calls == [(3, str(run.model_dir / 'profile')), (6, 'stop')]
 
 
+def test_profile_has_what_is_left_of_its_steps_where_a_run_resumes(
+  run, monkeypatch
+):
+  calls = []
+  monkeypatch.setattr(
+    jax.profiler, 'start_trace', lambda path: calls.append(run.step)
+  )
+  monkeypatch.setattr(
+    jax.profiler, 'stop_trace', lambda: calls.append(-run.step)
+  )
+  for resumed in (5, 6):
+    hook = hooks.Profile(first_step=4, last_step=7)
+    for run.step in range(resumed, 11):
+      if hook.due(run):
+        hook(run)
+  assert calls == [5, -7, 6, -7]
+  run.step, run.stopping = 3, True
+  assert not hooks.Profile(first_step=4, last_step=7).due(run)
+
+
 def test_profile_ends_with_a_run_that_is_stopped(run, monkeypatch):
   stopped = []
   monkeypatch.setattr(jax.profiler, 'start_trace', lambda path: None)

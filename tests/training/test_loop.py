@@ -5,6 +5,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
@@ -60,13 +61,14 @@ def run(model_dir, training=None, **arguments):
 
 def figures(model_dir):
   """{(step, name): value} of a run, without those that depend on time."""
+  found = {}
   path = model_dir / 'metrics' / metrics_writer.FILE_NAME
-  return {
-    (line['step'], name): value
-    for line in metrics_writer.read(path)
-    for name, value in line.items()
-    if name not in ('step', 'seconds') and not name.startswith('speed/')
-  }
+  for line in metrics_writer.read(path):
+    for name, value in line.items():
+      if name not in ('step', 'seconds') and not name.startswith('speed/'):
+        assert (line['step'], name) not in found
+        found[line['step'], name] = value
+  return found
 
 
 class Do:
@@ -137,8 +139,14 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path):
   assert counts[0] == counts[-1] > 0
 
 
-def test_speed_is_logged_beside_the_peak_and_with_the_time_of_saves(tmp_path):
+def test_speed_is_logged_beside_the_peak_and_with_the_time_of_saves(
+  tmp_path, monkeypatch
+):
   asked = []
+  # As where a bucket is far away; the run stands still for it too.
+  monkeypatch.setattr(
+    metrics_writer.MetricsWriter, 'flush', lambda self: time.sleep(0.3)
+  )
 
   def seconds_at_peak(training, batch):
     asked.append((training, batch[batches.WAVEFORM].shape))
@@ -171,6 +179,7 @@ def test_speed_is_logged_beside_the_peak_and_with_the_time_of_saves(tmp_path):
   saves = [line for line in lines if 'speed/save_share' in line]
   assert [line['step'] for line in saves] == [2, 4]
   assert all(0 < line['speed/save_share'] < 1 for line in saves)
+  assert all(line['speed/save_seconds'] > 0.3 for line in saves)
 
 
 def profiled_steps(path):
@@ -213,7 +222,11 @@ def test_folder_of_a_run_may_be_in_a_bucket(tmp_path, buckets, monkeypatch):
 
 
 def test_run_that_finished_is_published_and_not_trained_again(tmp_path):
-  state = run(tmp_path, hooks=[hooks.Publish()])
+  held_out = hooks.Evaluate(toys.Noise(seed=1), every_steps=12, num_batches=1)
+  made = [held_out, hooks.Publish()]
+  state = run(tmp_path, hooks=made)
+  logged = figures(tmp_path)
+  assert (12, 'evaluate/toy/error') in logged
   published = bundle.load(tmp_path)
   np.testing.assert_array_equal(
     published.weights['params']['encoder']['kernel'],
@@ -226,7 +239,8 @@ def test_run_that_finished_is_published_and_not_trained_again(tmp_path):
       raise AssertionError('A second batch was read.')
 
   (tmp_path / bundle.MODEL_JSON).unlink()  # Killed just before it was written.
-  again = run(tmp_path, batches=Exploding(), hooks=[hooks.Publish()])
+  again = run(tmp_path, batches=Exploding(), hooks=made)
+  assert figures(tmp_path) == logged
   jax.tree.map(np.testing.assert_array_equal, state, again)
   assert bundle.load(tmp_path).fingerprint == published.fingerprint
 
@@ -318,10 +332,36 @@ def test_a_run_that_stands_still_is_ended_after_its_last_step(
     tmp_path,
     num_steps=9,
     save_every_steps=100,
-    hang_seconds=3,
+    hang_seconds=6,
     hooks=stands_still,
   )
   assert last == [7]
+
+
+def test_a_run_is_watched_from_before_it_opens_until_after_it_has_saved(
+  tmp_path, monkeypatch
+):
+  events = []
+
+  def noted(owner, name):
+    before = getattr(owner, name)
+
+    def call(self, *given, **named):
+      events.append(name)
+      return before(self, *given, **named)
+
+    monkeypatch.setattr(owner, name, call)
+
+  noted(watchdog.Watchdog, '__enter__')
+  noted(watchdog.Watchdog, 'beat')
+  noted(watchdog.Watchdog, 'pause')
+  noted(watchdog.Watchdog, '__exit__')
+  noted(manager.CheckpointManager, '__init__')
+  noted(manager.CheckpointManager, 'close')
+  run(tmp_path, num_steps=1, hang_seconds=1000)
+  opened = ['__enter__', '__init__', 'beat', 'beat', 'pause']
+  assert events[: len(opened)] == opened
+  assert events[-2:] == ['close', '__exit__']
 
 
 def test_what_is_due_after_a_step_may_each_take_as_long_as_a_step(
@@ -416,4 +456,8 @@ def test_config_is_beside_the_model_from_the_first_step_on(tmp_path):
   def read():
     assert (tmp_path / 'config.gin').read_text() == 'A = 1'
 
+  # It is never seen half-written: the old one stays whole where it is open.
+  (tmp_path / 'config.gin').write_text('A = 0')
+  (tmp_path / 'open').hardlink_to(tmp_path / 'config.gin')
   run(tmp_path, num_steps=2, gin_config=lambda: 'A = 1', hooks=[Do(1, read)])
+  assert (tmp_path / 'open').read_text() == 'A = 0'

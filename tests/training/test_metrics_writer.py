@@ -63,6 +63,21 @@ def test_resumed_run_takes_back_what_was_beyond_its_checkpoint(tmp_path):
   ]
 
 
+def test_a_finished_run_that_is_started_again_has_each_figure_once(tmp_path):
+  with MetricsWriter(tmp_path) as writer:
+    writer.scalars(3, {'train/loss': 1.0})
+    writer.scalars(3, {'evaluate/error': 2.0})
+  for _ in range(2):
+    with MetricsWriter(tmp_path, resumed_step=3) as writer:
+      writer.scalars(3, {'evaluate/error': 2.0, 'evaluate/new': 4.0})
+      writer.scalars(3, {'evaluate/error': 2.0})
+  assert [list(line)[2:] for line in lines(tmp_path)] == [
+    ['train/loss'],
+    ['evaluate/error'],
+    ['evaluate/new'],
+  ]
+
+
 def test_line_that_a_kill_cut_off_is_dropped(tmp_path):
   with MetricsWriter(tmp_path) as writer:
     writer.scalars(1, {'loss': 1.0})

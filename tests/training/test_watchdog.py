@@ -56,6 +56,8 @@ def test_no_run_is_ended_where_none_is_to_be():
   with watchdog.Watchdog(seconds=0.01):
     pass  # Over before it stands still.
   time.sleep(0.1)
+  with watchdog.Watchdog(seconds=0.2) as alive, alive.pause():
+    time.sleep(0.5)
 
 
 @pytest.mark.parametrize('seconds', [0, -1.0])
