@@ -25,9 +25,11 @@ EXIT_LOST = 128 + signal.SIGABRT
 # Of errors of JAX: what says that others are gone, and not that this one is wrong.
 _LOST = re.compile(
   '^(ABORTED|CANCELLED|DEADLINE_EXCEEDED|UNAVAILABLE)'
-  '|(Gloo|NCCL)(.|\\n)*(closed by peer|connection (reset|refused|closed)'
-  '|broken pipe|timed? ?out|remote process exited|heartbeat)',
-  re.IGNORECASE,
+  '|Gloo context initialization failed'
+  '|(Gloo|NCCL).*(closed by peer|pair closure|not connected|broken pipe'
+  '|connection (reset|refused|closed)|timed? ?out|remote process exited'
+  '|heartbeat)',
+  re.IGNORECASE | re.DOTALL,
 )
 
 _place: tuple[int, int] | None = None

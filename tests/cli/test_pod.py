@@ -131,6 +131,7 @@ def test_the_end_of_another_process_is_told_from_a_fault_of_this_one(
     ' reset by peer',
     'UNKNOWN: Gloo AllReduce failed: [pair.cc:534] Connection closed by peer',
     'UNKNOWN: Gloo send failed: [buffer.cc:122] Timed out waiting 30000ms',
+    'UNKNOWN: Gloo AllReduce failed: Application timeout caused pair closure',
   ):
     assert pod.has_lost_another(JaxRuntimeError(gone))
   assert not pod.has_lost_another(ValueError('Gloo'))

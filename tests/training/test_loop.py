@@ -332,7 +332,7 @@ def test_a_run_that_stands_still_is_ended_after_its_last_step(
     tmp_path,
     num_steps=9,
     save_every_steps=100,
-    hang_seconds=6,
+    hang_seconds=4,
     hooks=stands_still,
   )
   assert last == [7]
