@@ -29,7 +29,7 @@ def adafactor(*, rate):
 def warm(step, *, warmup=5):
   return step / warmup
 
-def train(*, codec, optimizer, num_steps, seed=0, notes=None):
+def train_toy(*, codec, optimizer, num_steps, seed=0, notes=None):
   return dict(codec=codec, optimizer=optimizer, num_steps=num_steps, seed=seed)
 """
 
@@ -45,9 +45,9 @@ RUN = """
 from __gin__ import dynamic_registration
 import toy_trainer
 include 'models/toy.gin'
-toy_trainer.train.codec = @toy_trainer.Codec()
-toy_trainer.train.optimizer = @generator/toy_trainer.adam()
-toy_trainer.train.num_steps = %NUM_STEPS
+toy_trainer.train_toy.codec = @toy_trainer.Codec()
+toy_trainer.train_toy.optimizer = @generator/toy_trainer.adam()
+toy_trainer.train_toy.num_steps = %NUM_STEPS
 generator/toy_trainer.adam.rate = 0.25
 NUM_STEPS = %gin.REQUIRED
 """
@@ -77,7 +77,9 @@ def toy(toy_trainer, tmp_path, monkeypatch):
     parser = flags.Parser(prog='musiclm try')
     parser.add_gin_flags()
     options = parser.parse_args(['--gin_file=run.gin', *argv])
-    return setup.configure(options, root=toy_trainer.train, supplied=supplied)
+    return setup.configure(
+      options, root=toy_trainer.train_toy, supplied=supplied
+    )
 
   return configure
 
@@ -90,7 +92,7 @@ def test_files_then_flags_bind_the_root(toy):
 
 
 def test_a_flag_may_bind_a_parameter_by_its_short_name(toy):
-  got = toy('--gin.NUM_STEPS=11', '--gin.train.seed=13')()
+  got = toy('--gin.NUM_STEPS=11', '--gin.train_toy.seed=13')()
   assert got['seed'] == 13
 
 
@@ -122,12 +124,12 @@ def test_a_file_is_found_here_then_on_the_search_path_then_in_gin(
 
 
 def test_an_argument_that_the_verb_supplies_need_not_be_bound(toy, tmp_path):
-  run = RUN.replace('toy_trainer.train.num_steps = %NUM_STEPS', '').replace(
+  run = RUN.replace('toy_trainer.train_toy.num_steps = %NUM_STEPS', '').replace(
     'NUM_STEPS = %gin.REQUIRED', ''
   )
   (tmp_path / 'gin' / 'run.gin').write_text(run)
   with pytest.raises(
-    flags.UsageError, match='binds toy_trainer.train.num_step'
+    flags.UsageError, match='binds toy_trainer.train_toy.num_step'
   ):
     toy()
   assert toy(supplied=['num_steps'])(num_steps=2)['num_steps'] == 2
@@ -143,16 +145,16 @@ def test_an_argument_that_the_verb_supplies_need_not_be_bound(toy, tmp_path):
       "^nothing reads the macro NUM_LEVEL; did you mean 'NUM_LEVELS'",
     ),
     (
-      'toy_trainer.train.num_step = 1',
+      'toy_trainer.train_toy.num_step = 1',
       [],
-      "^run.gin:11: toy_trainer.train has no parameter 'num_step'; did you mean"
+      "^run.gin:11: toy_trainer.train_toy has no parameter 'num_step'; did you mean"
       " 'num_steps'",
     ),
     (
-      'toy_trainer.tran.seed = 1',
+      'toy_trainer.train_ty.seed = 1',
       [],
-      "^run.gin:11: toy_trainer.tran: toy_trainer has no 'tran'; did you mean"
-      " 'train'",
+      "^run.gin:11: toy_trainer.train_ty: toy_trainer has no 'train_ty'; did you mean"
+      " 'train_toy'",
     ),
     (
       'toy.train.seed = 1',
@@ -160,14 +162,14 @@ def test_an_argument_that_the_verb_supplies_need_not_be_bound(toy, tmp_path):
       "^run.gin:11: 'toy' is not imported in this file",
     ),
     (
-      'toy_trainer.train.seed = %NUM_STEP',
+      'toy_trainer.train_toy.seed = %NUM_STEP',
       ['--gin.NUM_STEPS=1'],
       "^the macro NUM_STEP has no value; did you mean 'NUM_STEPS'",
     ),
     (
-      'toy_trainer.train.seed = %gin.REQUIRED',
+      'toy_trainer.train_toy.seed = %gin.REQUIRED',
       ['--gin.NUM_STEPS=1'],
-      '^train.seed is required',
+      '^train_toy.seed is required',
     ),
     (
       'generater/toy_trainer.adam.rate = 1',
@@ -176,7 +178,7 @@ def test_an_argument_that_the_verb_supplies_need_not_be_bound(toy, tmp_path):
       " 'generator'",
     ),
     (
-      'toy_trainer.train.optimizer = 3',
+      'toy_trainer.train_toy.optimizer = 3',
       ['--gin.NUM_STEPS=1'],
       "^nothing calls toy_trainer.adam in the scope 'generator'",
     ),
@@ -189,7 +191,7 @@ def test_an_argument_that_the_verb_supplies_need_not_be_bound(toy, tmp_path):
       "^nothing calls toy_trainer.warm in the scope 'generator'",
     ),
     (
-      'toy_trainer.train.optimizer = @generator/toy_trainer.adafactor()',
+      'toy_trainer.train_toy.optimizer = @generator/toy_trainer.adafactor()',
       ['--gin.NUM_STEPS=1'],
       '^nothing binds generator/toy_trainer.adafactor.rate',
     ),
@@ -205,8 +207,8 @@ def test_an_argument_that_the_verb_supplies_need_not_be_bound(toy, tmp_path):
     ),
     (
       None,
-      ['--gin.NUM_STEPS=1', '--gin.toy_trainer.tran.seed=3'],
-      "^no gin file names 'toy_trainer.tran'; did you mean 'toy_trainer.train'",
+      ['--gin.NUM_STEPS=1', '--gin.toy_trainer.train_ty.seed=3'],
+      "^no gin file names 'toy_trainer.train_ty'; did you mean 'toy_trainer.train_toy'",
     ),
     (None, ['--gin.NUM_STEPS=ten'], 'text takes quotes of its own'),
     (
