@@ -14,7 +14,7 @@ demo: .venv/demo
 test: .venv/dev
 	$(PYTEST) -m 'not slow'
 
-test-slow: .venv/dev
+test-slow: .venv/dev .venv/libtpu
 	$(PYTEST) -m slow
 
 lint: .venv/dev
@@ -37,4 +37,9 @@ $(BIN)/python:
 .venv/dev: setup.py constraints.txt requirements-no-deps.txt | $(BIN)/python
 	$(INSTALL) -e '.[data,eval,dev]'
 	$(INSTALL) --no-deps -r requirements-no-deps.txt
+	touch $@
+
+# Beside the environment, not in it: a JAX that finds libtpu looks for TPUs.
+.venv/libtpu: constraints.txt | $(BIN)/python
+	$(INSTALL) --no-deps --upgrade --target $@ libtpu
 	touch $@
