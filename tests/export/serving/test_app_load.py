@@ -129,9 +129,9 @@ def test_memory_is_flat():
       num_bytes = sum(len(answer.content) for answer, _ in answers)
       del answers
     grown = resident_bytes() - before
-  # What was sent since would show, and more than once.
+  # What was sent since would show; threads' arenas grow by some tens of MB.
   assert 5 * num_bytes > 140e6
-  assert grown < 30e6, f'{grown / 1e6:.1f} MB more'
+  assert grown < 60e6, f'{grown / 1e6:.1f} MB more'
 
 
 def test_overload_is_refused_at_once_and_the_accepted_are_made_in_time():
