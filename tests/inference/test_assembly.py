@@ -139,6 +139,7 @@ def test_a_folder_without_a_model_is_an_error(tmp_path):
     MusicLM.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_tokenizer_makes_music_and_goes_on_from_none(copied):
   shutil.rmtree(copied / 'semantic')
   fields = edit(copied)

@@ -53,6 +53,7 @@ def test_greedy_codes_are_the_likeliest_of_the_whole_sequence():
   np.testing.assert_array_equal(codes, jnp.argmax(forward(tokens), axis=-1))
 
 
+@pytest.mark.slow
 def test_traced_within_another_program_the_codes_are_the_same():
   decode = jax.jit(decoding.decode_rows, static_argnames=('config', 'sampler'))
   rows = decode(
