@@ -31,13 +31,11 @@ def main(argv: Sequence[str]) -> None:
   if buckets.folder(options.output).exists():
     raise flags.UsageError(f'{options.output} is there already.')
 
-  from etils import epath
-
   from musiclm_jax.checkpoints import bundle
   from musiclm_jax.integrations import t5x_checkpoint
 
   contents = t5x_checkpoint.read(options.model_dir, step=options.step)
-  config = epath.Path(options.model_dir) / bundle.CONFIG_GIN
+  config = buckets.folder(options.model_dir) / bundle.CONFIG_GIN
   fingerprint = bundle.publish(
     options.output, contents, gin_config=config.read_text()
   )

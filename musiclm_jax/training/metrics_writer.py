@@ -23,6 +23,7 @@ import scipy.signal
 import tensorboardX
 from jaxtyping import Float, UInt8
 
+from musiclm_jax.checkpoints import text_file
 from musiclm_jax.checkpoints.buckets import Mirror
 
 FILE_NAME = 'metrics.jsonl'
@@ -138,10 +139,7 @@ def _take_back(path: pathlib.Path, *, beyond: int) -> set[str]:
   if not path.exists():
     return set()
   kept = [line for line in read(path) if line['step'] <= beyond]
-  rewritten = path.with_suffix('.rewritten')
-  text = ''.join(f'{json.dumps(line)}\n' for line in kept)
-  rewritten.write_text(text, encoding='utf-8')
-  os.replace(rewritten, path)
+  text_file.write(path, ''.join(f'{json.dumps(line)}\n' for line in kept))
   return {name for line in kept if line['step'] == beyond for name in line}
 
 
