@@ -16,6 +16,7 @@ import time
 import pytest
 
 from musiclm_jax.checkpoints import bundle
+from tests.training.records import losses
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -56,21 +57,6 @@ def wait_for(look, pod):
     assert time.monotonic() < deadline, pod.log.read_text()
     time.sleep(0.005)
   return seen
-
-
-def losses(model_dir):
-  """Loss by step, as text: to the last bit."""
-  path = model_dir / 'metrics' / 'metrics.jsonl'
-  found = {}
-  for line in path.read_text().splitlines() if path.exists() else ():
-    try:
-      fields = json.loads(line)
-    except json.JSONDecodeError:
-      continue  # The line that is being written.
-    if 'train/loss' in fields:
-      assert fields['step'] not in found
-      found[fields['step']] = repr(fields['train/loss'])
-  return found
 
 
 def last_step(model_dir):

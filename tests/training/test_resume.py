@@ -8,7 +8,6 @@ was left alone.
 """
 
 import functools
-import json
 import os
 import pathlib
 import shutil
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.training.preemption import EXIT_STOPPED
+from tests.training.records import losses
 
 NUM_STEPS = 60
 SAVE_EVERY_STEPS = 6
@@ -155,21 +155,6 @@ def interrupt(model_dir, kind, *, step, number):
   process.send_signal(number)
   process.communicate(timeout=60)
   return process.returncode
-
-
-def losses(model_dir):
-  """Loss by step, as text: to the last bit."""
-  path = model_dir / 'metrics' / 'metrics.jsonl'
-  found = {}
-  for line in path.read_text().splitlines() if path.exists() else ():
-    try:
-      fields = json.loads(line)
-    except json.JSONDecodeError:
-      continue  # The line that is being written.
-    if 'train/loss' in fields:
-      assert fields['step'] not in found
-      found[fields['step']] = repr(fields['train/loss'])
-  return found
 
 
 def saved_steps(model_dir):
