@@ -52,7 +52,8 @@ class BundleContents:
     streams_in: The codes it reads.
     trained_on: Fingerprint of each component whose codes it was trained on, by
       the name of the stream.
-    derived_from: For a copy in lower precision, the fingerprint of the original.
+    derived_from: The token space of another bundle that this one stands for: a
+      copy in lower precision, or one that was trained on after the codes.
     storage: How parameters lie on disk, one of `storage.STORAGES`; None for as
       they are.
   """

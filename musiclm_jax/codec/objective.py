@@ -36,6 +36,9 @@ from musiclm_jax.quantization import residual
 
 _PREFIX = 'codec/'
 
+# Parts of the codec, by what is trained; None for all of it.
+_TRAINED = {'codec': None, 'decoder': ('decoder',)}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
@@ -107,11 +110,25 @@ class SoundStreamObjective:
     codec: Sizes of the codec, which is what gets published.
     discriminators: Who listens in training.
     losses: What counts how much.
+    trains: 'codec', or 'decoder': then the codes stay those of the codec that
+      the run was started from, and what was trained on them goes on working.
   """
 
   codec: soundstream.SoundStreamConfig
   discriminators: discriminators.DiscriminatorsConfig
   losses: LossConfig = LossConfig()
+  trains: str = 'codec'
+
+  def __post_init__(self):
+    if self.trains not in _TRAINED:
+      raise ValueError(
+        f'trains is {self.trains!r}; choose one of {", ".join(_TRAINED)}.'
+      )
+
+  @property
+  def trained_parts(self) -> tuple[str, ...] | None:
+    """Parts of the codec's parameters that move; None for all."""
+    return _TRAINED[self.trains]
 
   def init(self, key: PRNGKey, batch: Batch) -> dict[str, Variables]:
     generator_key, discriminator_key, unused_key = jax.random.split(key, 3)
@@ -134,7 +151,7 @@ class SoundStreamObjective:
       waveform,
       key=key,
       sample_mask=sample_mask,
-      mutable=[residual.CODEBOOKS],
+      mutable=[residual.CODEBOOKS] if self.trains == 'codec' else [],
     )
     fake = jnp.where(sample_mask, made.waveform, 0)
     distances = self._mel_distance(waveform, fake, batch)

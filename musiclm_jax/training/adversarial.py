@@ -23,7 +23,11 @@ from flax.core import meta
 from musiclm_jax.array_types import Batch, PRNGKey, Variables
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
 from musiclm_jax.training import state as train_state
-from musiclm_jax.training.objective import AdversarialObjective, Generated
+from musiclm_jax.training.objective import (
+  AdversarialObjective,
+  Generated,
+  trained_parts,
+)
 from musiclm_jax.training.state import TrainState
 from musiclm_jax.training.step import (
   TrainStep,
@@ -53,6 +57,11 @@ class AdversarialTraining:
   generator_optimizer: optax.GradientTransformation
   discriminator_optimizer: optax.GradientTransformation
   ema_decay: float | None = None
+
+  @property
+  def trained_parts(self) -> tuple[str, ...] | None:
+    """Of the generator."""
+    return trained_parts(self.objective)
 
   def init(self, seed: int | jax.Array, batch: Batch) -> TrainState:
     players = self.objective.init(train_state.init_key(seed), batch)
@@ -144,9 +153,13 @@ def make_adversarial_train_step(
         played.gradients[player], state.opt_state[player], state.params[player]
       )
       params[player] = optax.apply_updates(state.params[player], updates)
-    averaged = train_state.moving_average(
-      state, {'params': params[GENERATOR], **statistics}, decay=ema_decay
+    generator = train_state.keep_frozen(
+      {'params': state.params[GENERATOR], **state.collections[GENERATOR]},
+      {'params': params[GENERATOR], **statistics},
+      trained=trained_parts(objective),
     )
+    params[GENERATOR], statistics = train_state.split_variables(generator)
+    averaged = train_state.moving_average(state, generator, decay=ema_decay)
     rates = {
       f'{player}/{name}': rate
       for player in opt_state
@@ -198,6 +211,11 @@ def play(
 
   def generate(params: Any) -> Generated:
     variables = {'params': params, **state.collections[GENERATOR]}
+    variables = train_state.keep_frozen(
+      jax.lax.stop_gradient(variables),
+      variables,
+      trained=trained_parts(objective),
+    )
     return objective.generate(variables, batch, key)
 
   def judge(params: Any, fake_waveform: jax.Array) -> Any:

@@ -41,6 +41,8 @@ class Run:
     step: Steps done.
     state: After that step. The next step takes its memory: keep no reference.
     stopping: This is the last step that this process does.
+    derived_from: The token space that the run keeps, see `origin`; `None` if
+      what is published makes codes of its own.
     figures: Held-out figures of this step; hooks add theirs.
     beat: For a hook that takes long: tells the watchdog that it gets on.
   """
@@ -54,6 +56,7 @@ class Run:
   step: int
   state: TrainState
   stopping: bool = False
+  derived_from: str | None = None
   figures: dict[str, float] = dataclasses.field(default_factory=dict)
   beat: Callable[[], None] = lambda: None
 
@@ -191,8 +194,11 @@ class Publish:
     return run.every(self.every_steps)
 
   def __call__(self, run: Run) -> None:
+    contents = run.training.bundle(run.state)
+    if run.derived_from is not None:
+      contents = dataclasses.replace(contents, derived_from=run.derived_from)
     fingerprint = bundle.publish(
-      run.model_dir, run.training.bundle(run.state), gin_config=run.gin_config()
+      run.model_dir, contents, gin_config=run.gin_config()
     )
     logging.info('Published %s as %s.', run.model_dir, fingerprint)
 

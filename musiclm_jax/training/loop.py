@@ -30,6 +30,7 @@ from musiclm_jax.training.feed import Feed
 from musiclm_jax.training.hooks import Hook, Profile, Run
 from musiclm_jax.training.meter import Interval, Meter
 from musiclm_jax.training.metrics_writer import MetricsWriter
+from musiclm_jax.training.objective import trained_parts
 from musiclm_jax.training.partitioning import Partitioner
 from musiclm_jax.training.preemption import EXIT_STOPPED, StopSignal
 from musiclm_jax.training.progress import Progress
@@ -92,7 +93,8 @@ def train(
 
   Raises:
     SystemExit: With `preemption.EXIT_STOPPED`, after SIGTERM and a save.
-    ValueError: The run was begun with another seed or on other codes.
+    ValueError: The run was begun with another seed or on other codes; or it
+      is to keep codes, and there is no bundle that makes them.
     FloatingPointError: Too many steps in a row were not finite.
   """
   directory = buckets.folder(model_dir)
@@ -116,6 +118,12 @@ def train(
     )
     start = manager.latest_step or 0
     origin.require_same(directory, origin.of(training), resumes=bool(start))
+    derived_from = origin.derived_from(
+      directory,
+      parts=trained_parts(training),
+      warm_start=warm_start,
+      resumes=bool(start),
+    )
     feed = Feed(batches, partitioner=partitioner, start=start)
     batch = feed.next()
     watchdog.beat(start)
@@ -140,6 +148,7 @@ def train(
       num_steps=num_steps,
       step=start,
       state=state,
+      derived_from=derived_from,
     )
     loop = _Loop(
       run=run,
@@ -205,6 +214,13 @@ def _begin(
     started = warm_starts.from_bundle(
       training.published_variables(state), bundle=loaded
     )
+    if (parts := trained_parts(training)) is not None:
+      origin.require_codes_kept(
+        started,
+        bundle=loaded,
+        stream=training.bundle(state).stream_out,
+        parts=parts,
+      )
     return training.with_variables(state, started.variables)
 
   state = resume_or_start(

@@ -59,6 +59,24 @@ class Objective(Protocol):
 
 
 @runtime_checkable
+class TrainsParts(Protocol):
+  """An objective, or a training, that may leave weights as they are.
+
+  Attributes:
+    trained_parts: Names at the top of the published parameters; None for all.
+      Other parameters take no gradient, and they and all other collections
+      stay to the bit, so that the codes that they make stay what they are.
+  """
+
+  trained_parts: tuple[str, ...] | None
+
+
+def trained_parts(of: Any) -> tuple[str, ...] | None:
+  """Those of an objective or of a training; None for all."""
+  return of.trained_parts if isinstance(of, TrainsParts) else None
+
+
+@runtime_checkable
 class Generated(Protocol):
   """What a generator made of a batch; a dataclass that is a pytree.
 

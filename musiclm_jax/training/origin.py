@@ -3,11 +3,13 @@
 
 Codes of another tokenizer have the same shapes and mean something else, so
 neither the step nor the checkpoint would notice. An objective that reads codes
-states their fingerprints as `trained_on`.
+states their fingerprints as `trained_on`. One that trains only what comes after
+the codes of a tokenizer keeps those of the bundle that it was started from.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -15,10 +17,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
+from musiclm_jax.checkpoints import bundle as bundles
+from musiclm_jax.checkpoints import fingerprint as fingerprints
 from musiclm_jax.checkpoints import text_file
 from musiclm_jax.checkpoints.buckets import Folder
+from musiclm_jax.checkpoints.warm_start import WarmStarted
+from musiclm_jax.streams import TokenStream
 
 FILE_NAME = 'trained_on.json'
+DERIVED_FILE = 'derived_from.json'
 
 
 @runtime_checkable
@@ -68,6 +75,98 @@ def require_same_of_bundle(
     {name: trained_on[name] for name in common},
     where=f'The bundle in {directory}',
   )
+
+
+def derived_from(
+  directory: Folder,
+  *,
+  parts: tuple[str, ...] | None,
+  warm_start: str | None,
+  resumes: bool,
+) -> str | None:
+  """The token space that a run keeps; None if it makes one of its own.
+
+  It is written beside the run, for checkpoints do not tell whose weights they
+  hold.
+
+  Args:
+    directory: Of the run.
+    parts: What alone is trained; None for everything.
+    warm_start: The bundle that a new run begins with.
+    resumes: Whether it goes on from a checkpoint instead.
+
+  Raises:
+    ValueError: There is no bundle to start from, or the run that is to be
+      resumed was begun training other parts.
+  """
+  path = directory / DERIVED_FILE
+  if resumes:
+    begun = json.loads(path.read_text()) if path.exists() else None
+    if (begun is None) != (parts is None):
+      whole, alone = 'the whole model', 'a part of it alone'
+      raise ValueError(
+        f'The run in {directory} was begun training'
+        f' {whole if begun is None else alone} and cannot go on with'
+        f' {whole if parts is None else alone}; train in another folder.'
+      )
+    return begun
+  if parts is None:
+    token_space = None
+  elif warm_start is None:
+    raise ValueError(
+      f'Only {", ".join(parts)} is trained, after codes that stay as they are;'
+      ' give the bundle that makes them as warm_start (gin: include'
+      " 'runs/warm_start.gin' and set WARM_START)."
+    )
+  else:
+    token_space = bundles.load(warm_start).token_space
+  if jax.process_index() == 0:
+    if token_space is None:
+      path.unlink(missing_ok=True)  # Of a run that never came to a checkpoint.
+    else:
+      directory.mkdir(parents=True, exist_ok=True)
+      text_file.write(path, json.dumps(token_space))
+  return token_space
+
+
+def require_codes_kept(
+  started: WarmStarted,
+  *,
+  bundle: bundles.Bundle,
+  stream: TokenStream | None,
+  parts: tuple[str, ...],
+) -> None:
+  """Raises if a warm start did not take all that makes the bundle's codes.
+
+  Args:
+    started: What it took.
+    bundle: Of what.
+    stream: The codes of the model that was started.
+    parts: What will be trained alone.
+  """
+  free = tuple(f'params/{part}/' for part in parts)
+  offered = fingerprints.flatten(bundle.weights)
+  made = fingerprints.flatten(started.variables)
+  narrowed = (p for p in started.taken if made[p].dtype != offered[p].dtype)
+  lost = [
+    path
+    for path in (*started.kept, *started.unused, *narrowed)
+    if not path.startswith(free)
+  ]
+  wanted, got = _codes(stream), _codes(bundle.stream_out)
+  if lost or wanted != got:
+    raise ValueError(
+      f'{", ".join(parts)} of {bundle.directory} cannot be trained alone, for'
+      f' its codes would not stay: it makes {got}, wanted are {wanted};'
+      f' {len(lost)} weights are not the same here'
+      f' ({", ".join(lost[:3]) or "none"}). Give the bundle of a whole model,'
+      ' and its sizes.'
+    )
+
+
+def _codes(stream: TokenStream | None) -> TokenStream | None:
+  """Whoever makes them."""
+  return stream and dataclasses.replace(stream, fingerprint=None)
 
 
 def _require_equal(

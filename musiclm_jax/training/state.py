@@ -165,6 +165,16 @@ def advance(
   )
 
 
+def keep_frozen(
+  old: Variables, new: Variables, *, trained: tuple[str, ...] | None
+) -> Variables:
+  """`new`, but `old` in all that is not among the `trained` parameters."""
+  if trained is None:
+    return new
+  moved = {name: new['params'][name] for name in trained}
+  return {**old, 'params': {**old['params'], **moved}}
+
+
 def moving_average(
   state: TrainState, variables: Variables, *, decay: float | None
 ) -> Variables | None:
@@ -182,7 +192,8 @@ def moving_average(
   def average(old: jax.Array, new: jax.Array) -> jax.Array:
     if not jnp.issubdtype(new.dtype, jnp.floating):
       return new
-    return old + (new - old) * (1 - decay_now).astype(new.dtype)
+    # Less, not plus: what stays keeps its bits, those of -0.0 too.
+    return old - (old - new) * (1 - decay_now).astype(new.dtype)
 
   return jax.tree.map(average, state.averaged, variables)
 

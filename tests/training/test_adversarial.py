@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The adversarial step against two plain gradients, and what a skip freezes."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +77,42 @@ def test_both_players_move_from_the_same_state():
     ):
       assert not np.array_equal(old, new), name
   assert {'loss', 'discriminator/loss', 'toy/error', 'skipped'} <= set(metrics)
+
+
+def test_parts_that_are_not_trained_keep_every_bit():
+  class DecoderGame(toys.Game):
+    trained_parts = ('decoder',)
+
+  training = dataclasses.replace(
+    make_training(DecoderGame(noise=0.1), ema_decay=0.9),
+    generator_optimizer=optax.adamw(0.01, weight_decay=0.1),
+  )
+  batch = toys.Noise().batch(0)
+  before = start(training, batch)
+  kernel = before.params['generator']['encoder']['kernel'].at[3, 5].set(-0.0)
+  for variables in (before.params['generator'], before.averaged['params']):
+    variables['encoder']['kernel'] = kernel
+  before = jax.device_get(before)
+  step = jax.jit(training.train_step)
+  after = before
+  for _ in range(3):
+    after, _ = step(after, batch)
+  moved = [
+    jax.tree_util.keystr(path)
+    for (path, old), (_, new) in zip(
+      jax.tree_util.tree_leaves_with_path(before),
+      jax.tree_util.tree_leaves_with_path(jax.device_get(after)),
+      strict=True,
+    )
+    if np.asarray(old).tobytes() != np.asarray(new).tobytes()
+  ]
+  # Their moments, too: no gradient was taken.
+  assert not [
+    path for path in moved if 'encoder' in path or 'codebooks' in path
+  ]
+  assert ".params['generator']['decoder']['kernel']" in moved
+  assert ".averaged['params']['decoder']['kernel']" in moved
+  assert ".params['discriminator']['hidden']['kernel']" in moved
 
 
 @pytest.mark.parametrize('culprit', ['generator', 'discriminator', 'updates'])

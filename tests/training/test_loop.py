@@ -280,6 +280,49 @@ def test_warm_start_begins_with_the_weights_of_the_bundle(tmp_path, make):
   )
 
 
+class DecoderGame(toys.Game):
+  trained_parts = ('decoder',)
+
+
+def decoder_alone():
+  return dataclasses.replace(adversarial(), objective=DecoderGame(noise=0.1))
+
+
+def test_a_run_of_a_part_stands_for_the_bundle_it_was_started_from(tmp_path):
+  run(tmp_path / 'old', adversarial(), num_steps=2, hooks=[hooks.Publish()])
+  old = bundle.load(tmp_path / 'old')
+  given = {'warm_start': str(tmp_path / 'old'), 'num_steps': 4}
+  whole = run(tmp_path / 'a', decoder_alone(), hooks=[hooks.Publish()], **given)
+  with pytest.raises(SystemExit):
+    run(tmp_path / 'b', decoder_alone(), hooks=[Do(1, sigterm)], **given)
+  # What it was started from may be gone by then.
+  (tmp_path / 'old' / bundle.MODEL_JSON).unlink()
+  resumed = run(
+    tmp_path / 'b', decoder_alone(), hooks=[hooks.Publish()], **given
+  )
+  jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+  a, b = bundle.load(tmp_path / 'a'), bundle.load(tmp_path / 'b')
+  assert a.fingerprint == b.fingerprint != old.fingerprint
+  assert a.token_space == b.token_space == old.fingerprint
+
+  given['warm_start'] = str(tmp_path / 'a')
+  run(tmp_path / 'c', decoder_alone(), hooks=[hooks.Publish()], **given)
+  c = bundle.load(tmp_path / 'c')
+  assert c.fingerprint != a.fingerprint
+  assert c.token_space == old.fingerprint
+
+  with pytest.raises(ValueError, match='begun training a part of it alone and'):
+    run(tmp_path / 'b', adversarial())
+
+
+def test_a_part_is_not_trained_without_the_rest(tmp_path):
+  with pytest.raises(ValueError, match='Only decoder .* as warm_start'):
+    run(tmp_path / 'a', decoder_alone())
+  run(tmp_path / 'b', adversarial(), num_steps=1)
+  with pytest.raises(ValueError, match='begun training the whole model and'):
+    run(tmp_path / 'b', decoder_alone())
+
+
 class Spoilt(toys.Noise):
   """Noise with batches that are not finite."""
 
