@@ -9,4 +9,6 @@ as they are; `serving/`: the server, likewise.
 `parity_codes`: of layers and of codes; `parity_<component>`: of each component.
 `clips`: what is compared on; `reference`: the bundle as it is compared.
 `packing`: a small folder for JAX in its place; `model_card`: of either.
+`state_dicts`: weights of others as arrays; `clap`: a checkpoint of LAION's CLAP as
+the folder that `transformers` reads.
 """

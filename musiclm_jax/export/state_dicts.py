@@ -9,6 +9,16 @@ import pickle
 import numpy as np
 import torch
 
+# Beside weights, a checkpoint may have rates of its optimizer as NumPy's
+# numbers, whose maker NumPy 2 has moved.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMBERS = [
+  (_SCALAR, 'numpy.core.multiarray.scalar'),
+  (_SCALAR, 'numpy._core.multiarray.scalar'),
+  np.dtype,
+  *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
+]
+
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   """The tensors of a state dict, by name; nothing in the file is run.
@@ -17,7 +27,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ValueError: The file is no state dict.
   """
   try:
-    found = torch.load(path, map_location='cpu', weights_only=True)
+    with torch.serialization.safe_globals(_NUMBERS):
+      found = torch.load(path, map_location='cpu', weights_only=True)
   except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
     raise ValueError(
       f'{path} is no file of weights that PyTorch saved; give a state dict.'

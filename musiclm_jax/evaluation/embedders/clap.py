@@ -3,10 +3,11 @@
 
 Large-scale contrastive language-audio pretraining (Wu et al., 2023), as
 `transformers` has it (PyTorch, of the extra `hub`): a folder that
-`save_pretrained` of a ClapModel and its ClapProcessor wrote, which is also what
-the released checkpoints are. It hears windows of the processor's length, 10 s,
-that do not overlap, so its fusion of longer clips is not used; a shorter clip is
-repeated by us. Vectors are scaled to length one.
+`save_pretrained` of a ClapModel and its ClapProcessor wrote, or which
+`musiclm import_clap` made of a checkpoint of its authors. It hears windows of
+the processor's length, 10 s, that do not overlap, so its fusion of longer clips
+is not used; a shorter clip is repeated by us. Texts are cut where the processor
+says. Vectors are scaled to length one.
 
 Shapes: waveform [samples] at 48 kHz, embeddings [windows, dim].
 """
@@ -23,6 +24,7 @@ import numpy as np
 from musiclm_jax.evaluation.embedders import base
 
 _ROWS_AT_A_TIME = 4
+_COUNTS = ('_ids', '_index')  # No weights; some versions do not store them.
 
 
 class Clap:
@@ -73,6 +75,9 @@ class Clap:
     features = self._processor.feature_extractor(
       list(windows), sampling_rate=self.sample_rate_hz, return_tensors='pt'
     )
+    # For training's sake, the extractor of a model with fusion calls one of
+    # them, drawn by chance, a part of a longer clip.
+    features['is_longer'][:] = False
     return _unit(self._model.get_audio_features(**features))
 
 
@@ -80,14 +85,15 @@ def load(path: str | os.PathLike[str]) -> Clap:
   """The model of a folder; nothing is fetched.
 
   Raises:
-    ValueError: There is no model in it, or `transformers` is not installed.
+    ValueError: There is no whole model in it, or `transformers` is not
+      installed.
   """
   folder = pathlib.Path(path).expanduser()
   files = sorted([*folder.glob('*.safetensors'), *folder.glob('*.bin')])
   if not (folder / 'config.json').is_file() or not files:
     raise ValueError(
       f'{path} holds no config.json and weights; give the folder of a CLAP that'
-      ' `save_pretrained` wrote.'
+      ' `save_pretrained` or `musiclm import_clap` wrote.'
     )
   try:
     import transformers
@@ -95,8 +101,22 @@ def load(path: str | os.PathLike[str]) -> Clap:
     raise ValueError(
       "CLAP runs on PyTorch: pip install 'musiclm_jax[hub]'."
     ) from error
+  model, told = transformers.ClapModel.from_pretrained(
+    folder,
+    local_files_only=True,
+    output_loading_info=True,
+    ignore_mismatched_sizes=True,  # Told, and refused in our words.
+  )
+  lost = {name for name in told['missing_keys'] if not name.endswith(_COUNTS)}
+  lost |= {str(mismatch[0]) for mismatch in told['mismatched_keys']}
+  if lost:
+    # The library would draw them at random.
+    raise ValueError(
+      f'The weights of {path} lack {min(lost)!r}, or have it in another shape,'
+      f' and {len(lost) - 1} more; give all files of one CLAP.'
+    )
   return Clap(
-    transformers.ClapModel.from_pretrained(folder, local_files_only=True),
+    model,
     transformers.ClapProcessor.from_pretrained(folder, local_files_only=True),
     weights_sha256=base.file_sha256(*files),
   )

@@ -5,6 +5,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 import transformers
 
@@ -13,7 +14,7 @@ from musiclm_jax.evaluation.embedders import base, clap
 RATE_HZ, SECONDS, DIM = 8_000, 1, 14
 
 
-def _save(folder):
+def save(folder, *, is_fused=False):
   torch.manual_seed(0)
   audio = transformers.ClapAudioConfig(
     spec_size=64,
@@ -24,6 +25,8 @@ def _save(folder):
     depths=[1, 1],
     num_attention_heads=[2, 2],
     num_hidden_layers=2,
+    enable_fusion=is_fused,
+    fusion_type='aff_2d' if is_fused else None,
   )
   text = transformers.ClapTextConfig(
     vocab_size=300,
@@ -47,7 +50,7 @@ def _save(folder):
       max_length_s=SECONDS,
       fft_window_size=256,
       frequency_max=4_000,
-      truncation='rand_trunc',
+      truncation='fusion' if is_fused else 'rand_trunc',
     ),
     tokenizer=transformers.RobertaTokenizer(
       vocab={word: n for n, word in enumerate(words)}, merges=[]
@@ -58,7 +61,7 @@ def _save(folder):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   found = tmp_path_factory.mktemp('clap')
-  _save(found)
+  save(found)
   return found
 
 
@@ -111,6 +114,33 @@ def test_it_says_what_it_is(ear, folder):
   )
   weights = (folder / 'model.safetensors').read_bytes()
   assert ear.weights_sha256 == hashlib.sha256(weights).hexdigest()
+
+
+def test_no_window_is_taken_for_a_part_of_a_longer_clip(tmp_path):
+  save(tmp_path, is_fused=True)
+  ear = clap.load(tmp_path)
+  clip = np.tile(_clip(RATE_HZ), 3)
+  found = ear.embed(clip)
+  # The extractor of a model with fusion would draw one of the three.
+  np.testing.assert_allclose(found[1:], found[:2], atol=1e-6)
+  features = ear._processor.feature_extractor(
+    list(clip.reshape(3, -1)), sampling_rate=RATE_HZ, return_tensors='pt'
+  )
+  assert features['is_longer'].sum() == 1
+  drawn = clap._unit(ear._model.get_audio_features(**features))
+  assert np.abs(drawn - found).max() > 1e-3
+
+
+def test_a_weight_that_is_not_there_is_not_drawn_at_random(tmp_path):
+  save(tmp_path)
+  path = tmp_path / 'model.safetensors'
+  whole = safetensors.numpy.load_file(path)
+  name = 'audio_projection.linear1.weight'
+  for wrong in ({}, {name: whole[name][:, 1:]}):
+    weights = {k: v for k, v in whole.items() if k != name} | wrong
+    safetensors.numpy.save_file(weights, path, metadata={'format': 'pt'})
+    with pytest.raises(ValueError, match=f"lack '{name}'.* and 0 more"):
+      clap.load(tmp_path)
 
 
 def test_a_folder_without_a_model_is_an_error(tmp_path):
