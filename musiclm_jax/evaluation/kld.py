@@ -36,8 +36,9 @@ class KldFigures:
   """How far the classes heard in two sets are apart.
 
   Attributes:
-    paired: Mean over clips and their references, with its interval; None if no
-      clip has one.
+    paired: Mean over clips and their references; its interval is over
+      references, so that clips of one are drawn together. None if no clip has
+      one.
     sets: Of the mean distributions of both sets, with an interval over clips of
       the first: blind to which clip is which.
     most_apart: The classes whose share differs most, with their mean share in
@@ -80,7 +81,7 @@ def measure(
   ours = np.stack([distribution(clip) for clip in clips])
   theirs = np.stack([distribution(clip) for clip in reference])
   goal = theirs.mean(axis=0)
-  paired = [divergence(theirs[b], ours[a]) for a, b in pairs]
+  paired = np.array([divergence(theirs[b], ours[a]) for a, b in pairs])
   mean = ours.mean(axis=0)
   apart = np.argsort(-np.abs(goal - mean))[:num_shown]
   sets = bootstrap.estimate(
@@ -89,7 +90,11 @@ def measure(
     recentred=True,  # A mean of fewer clips is further from any goal.
   )
   return KldFigures(
-    paired=bootstrap.estimate_mean(paired) if paired else None,
+    paired=bootstrap.estimate(
+      lambda rows: float(paired[rows].mean()), groups=[b for _, b in pairs]
+    )
+    if pairs
+    else None,
     sets=dataclasses.replace(sets, low=max(sets.low, 0.0)),
     most_apart={
       classes[n]: (float(goal[n]), float(mean[n])) for n in apart.tolist()

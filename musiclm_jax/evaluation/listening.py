@@ -149,13 +149,12 @@ def _by_name(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _texts(folders: Sequence[pathlib.Path]) -> dict[str, str]:
   """Prompts by the name of their file, where one of the folders tells them."""
-  for folder in folders:
-    if (folder / prompts.GENERATED_JSON).exists():
-      return {
-        pathlib.PurePath(prompt.file).with_suffix('').as_posix(): prompt.text
-        for prompt in prompts.of_folder(folder)
-      }
-  return {}
+  return {
+    pathlib.PurePath(prompt.file).with_suffix('').as_posix(): prompt.text
+    for folder in folders
+    if (folder / prompts.GENERATED_JSON).exists()
+    for prompt in prompts.of_folder(folder)
+  }
 
 
 def _clips(pair: Pair) -> list[str]:

@@ -4,8 +4,9 @@
 MusicLM (Agostinelli et al., 2023), section 5.2 and table 1: how often each system
 was preferred, strongly or slightly, and a Wilcoxon signed-rank test of each two
 systems whose level is divided by the number of such tests (Bonferroni). As there,
-every vote counts by itself, whoever gave it. Ours: votes without a preference are
-left out of the test, as Wilcoxon (1945) does.
+every vote counts by itself, whoever gave it, and pages that have two systems the
+other way round are one comparison. Ours: votes without a preference are left out of
+the test, as Wilcoxon (1945) does.
 """
 
 from __future__ import annotations
@@ -62,18 +63,24 @@ def read(
   Raises:
     ValueError: Votes are of none of these pages, or no votes of it.
   """
-  keys = {key['page']: key for key in map(_load, key_paths)}
+  keys = {}
+  for path in key_paths:
+    key = _load(path, wanted='pairs')
+    keys[key['page']] = key
   found = collections.defaultdict(list)
   for path in vote_paths:
-    fields = _load(path)
+    fields = _load(path, wanted='votes')
     key = keys.get(fields.get('page'))
     if key is None:
       raise ValueError(
         f'{path} has votes of page {fields.get("page")!r}; the keys given are of'
         f' {", ".join(sorted(keys))}. Give the key written beside its page.'
       )
+    systems, sign = tuple(key['systems']), 1
+    if systems[::-1] in found:
+      systems, sign = systems[::-1], -1
     for vote in fields['votes']:
-      found[tuple(key['systems'])].append(_preference(vote, key, path=path))
+      found[systems].append(sign * _preference(vote, key, path=path))
   if not found:
     raise ValueError('There are no votes; give files that have some.')
   return dict(found)
@@ -161,11 +168,14 @@ def _preference(
   return -preference if key['pairs'][pair]['swapped'] else preference
 
 
-def _load(path: _Path) -> dict[str, Any]:
+def _load(path: _Path, *, wanted: str) -> dict[str, Any]:
   try:
     fields = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
   except json.JSONDecodeError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
-  if not isinstance(fields, dict) or 'page' not in fields:
-    raise ValueError(f'{path} names no page; it is neither votes nor a key.')
+  if not isinstance(fields, dict) or not {'page', wanted} <= fields.keys():
+    raise ValueError(
+      f'{path} has no page and {wanted}; votes are what listeners saved, and the'
+      ' key is what was written beside the page.'
+    )
   return fields

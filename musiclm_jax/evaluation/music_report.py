@@ -136,7 +136,8 @@ def _figures(report: music.MusicReport) -> str:
   return (
     reports.table(rows)
     + '\n\nIn brackets: bootstrap interval, 95 %, over the clips of the'
-    ' generated set (MCC: over prompts); the reference is taken as it is.'
+    ' generated set (KLD of pairs: over their references; MCC: over prompts);'
+    ' the reference is taken as it is.'
     ' Without bias: FAD∞, a line through the figures of parts of both'
     ' sets, at an endless number of samples.'
   )

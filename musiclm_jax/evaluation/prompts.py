@@ -9,6 +9,7 @@ leaves the same in its generate.json.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
@@ -87,7 +88,8 @@ def of_folder(
       where pieces made without a text have no prompt and are passed over.
 
   Raises:
-    ValueError: There is neither, or a file is missing or not named.
+    ValueError: There is neither, or a file is missing, not named or named
+      twice.
   """
   folder = pathlib.Path(directory).expanduser()
   generated = folder / GENERATED_JSON
@@ -110,6 +112,11 @@ def of_folder(
         f'{source} tells of {prompt.text!r} with the file {prompt.file!r}, which'
         f' {folder} does not hold.'
       )
+  counts = collections.Counter(prompt.file for prompt in found)
+  if twice := [file for file, count in counts.items() if count > 1]:
+    raise ValueError(
+      f'{source} tells of {twice[0]!r} twice; leave one line for each file.'
+    )
   return found
 
 

@@ -48,6 +48,24 @@ def test_pairs_tell_apart_what_sets_do_not():
   assert matched.sets.low == 0  # Nothing is nearer.
 
 
+def test_clips_of_one_reference_are_drawn_together_for_the_interval():
+  reference = [_clip(0.9, 0.1, 0.1), _clip(0.1, 0.9, 0.1)]
+  clips = [_clip(0.9, 0.1, 0.1), _clip(0.5, 0.5, 0.1)]
+  once = kld.measure(
+    clips, reference=reference, pairs=[(0, 0), (1, 1)], classes=CLASSES
+  ).paired
+  # Five samples of each prompt, all alike, tell no more than one.
+  often = kld.measure(
+    5 * clips,
+    reference=reference,
+    pairs=[(n, n % 2) for n in range(10)],
+    classes=CLASSES,
+  ).paired
+  assert (often.low, often.high) == pytest.approx((once.low, once.high))
+  assert once.low == pytest.approx(0) and once.high > 2 * once.mean - 1e-6
+  assert often.num_clips == 2
+
+
 def test_without_pairs_there_is_the_figure_of_the_sets_alone():
   found = kld.measure(
     [_clip(0.2, 0.2, 0.2), _clip(0.4, 0.2, 0.2)],

@@ -115,6 +115,43 @@ def test_clips_without_a_text_go_by_name(tmp_path):
   assert [pair.prompt for pair in found] == len(TEXTS) * ['']
 
 
+def test_of_samples_of_one_prompt_the_first_of_each_folder_are_a_pair(tmp_path):
+  # As `musiclm generate` leaves them: two samples a prompt here, three there,
+  # in another order, and a prompt that only one of them has.
+  made = {
+    'a': ['slow', 'slow', 'calm', 'calm', 'loud'],
+    'b': ['calm', 'calm', 'calm', 'slow', 'slow', 'slow'],
+  }
+  for name, texts in made.items():
+    (tmp_path / name).mkdir()
+    pieces = []
+    for number, text in enumerate(texts):
+      (tmp_path / name / f'{number:03}.wav').touch()
+      pieces.append({'file': f'{number:03}.wav', 'prompt': text})
+    (tmp_path / name / prompts.GENERATED_JSON).write_text(
+      json.dumps({'pieces': pieces})
+    )
+  found = listening.pair_up(tmp_path / 'a', tmp_path / 'b')
+  assert [(p.prompt, p.first.name, p.second.name) for p in found] == [
+    ('slow', '000.wav', '003.wav'),
+    ('calm', '002.wav', '000.wav'),
+  ]
+  swapped = listening.pair_up(tmp_path / 'b', tmp_path / 'a')
+  assert {(p.prompt, p.second, p.first) for p in swapped} == {
+    (p.prompt, p.first, p.second) for p in found
+  }
+
+
+def test_the_words_of_either_folder_are_shown_where_clips_go_by_name(tmp_path):
+  for name, text in (('a', None), ('b', 'slow')):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / '0.wav').touch()
+    pieces = {'pieces': [{'file': '0.wav', 'prompt': text}]}
+    (tmp_path / name / prompts.GENERATED_JSON).write_text(json.dumps(pieces))
+  (pair,) = listening.pair_up(tmp_path / 'a', tmp_path / 'b')
+  assert pair.prompt == 'slow'
+
+
 def test_clips_go_by_prompt_or_by_name(folders, tmp_path):
   pairs = listening.pair_up(*folders)
   assert [pair.prompt for pair in pairs] == TEXTS

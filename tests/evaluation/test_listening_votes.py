@@ -39,6 +39,19 @@ def test_sides_are_put_back_and_listeners_pooled(tmp_path):
   assert found == {('a', 'b'): [-2, 2, 0, 1, -1], ('a', 'c'): [-2]}
 
 
+def test_systems_the_other_way_round_are_the_same_comparison(tmp_path):
+  pages = [
+    key(tmp_path / 'k1', swapped=[False]),
+    key(tmp_path / 'k2', page='q', systems=('b', 'a'), swapped=[False, True]),
+  ]
+  found = listening_votes.read(
+    [votes(tmp_path / 'v', [-2]), votes(tmp_path / 'w', [1, 2], page='q')],
+    key_paths=pages,
+  )
+  # 1 for the second of page q, which is 'a', and -2 for its first, 'b'.
+  assert found == {('a', 'b'): [-2, -1, 2]}
+
+
 def test_votes_of_another_page_and_what_is_no_vote_are_refused(tmp_path):
   keys = [key(tmp_path / 'k')]
   with pytest.raises(ValueError, match="page 'q'; the keys given are of p"):
@@ -51,8 +64,10 @@ def test_votes_of_another_page_and_what_is_no_vote_are_refused(tmp_path):
   (tmp_path / 'v').write_text('[')
   with pytest.raises(ValueError, match='v is not JSON'):
     listening_votes.read([tmp_path / 'v'], key_paths=keys)
-  with pytest.raises(ValueError, match='neither votes nor a key'):
+  with pytest.raises(ValueError, match='v has no page and pairs; votes are'):
     listening_votes.read(keys, key_paths=[write(tmp_path / 'v', a=1)])
+  with pytest.raises(ValueError, match='k has no page and votes; votes are'):
+    listening_votes.read(keys, key_paths=keys)
 
 
 def test_wins_ties_and_the_test_by_hand():

@@ -61,6 +61,9 @@ def test_a_folder_says_itself_what_it_holds_or_a_file_does(tmp_path):
   prompts.write(tmp_path / 'other.jsonl', THREE[1:2])
   found = prompts.of_folder(tmp_path, prompt_file=tmp_path / 'other.jsonl')
   assert found == THREE[1:2]
+  prompts.write(tmp_path / 'twice.jsonl', 2 * THREE[1:2])
+  with pytest.raises(ValueError, match="tells of 'b.wav' twice; leave one"):
+    prompts.of_folder(tmp_path, prompt_file=tmp_path / 'twice.jsonl')
   (tmp_path / 'b.wav').unlink()
   with pytest.raises(ValueError, match="file 'b.wav', which .* not hold"):
     prompts.of_folder(tmp_path, prompt_file=tmp_path / 'other.jsonl')

@@ -106,7 +106,8 @@ def held_out_clips(
   """The middles of `num_clips` pieces, spread evenly over the split.
 
   Raises:
-    ValueError: The corpus is of another rate, or has too few long pieces.
+    ValueError: The corpus is of another rate, or has too few long pieces, or
+      one of them is silent.
   """
   if corpus.sample_rate_hz != sample_rate_hz:
     raise ValueError(
@@ -127,11 +128,18 @@ def held_out_clips(
     )
   clips = []
   for number in range(num_clips):
-    waveform = corpus.waveform(
-      long_enough[number * len(long_enough) // num_clips]
-    )
+    piece = long_enough[number * len(long_enough) // num_clips]
+    waveform = corpus.waveform(piece)
     start = (waveform.size - num_samples) // 2
-    clips.append(waveform[start : start + num_samples])
+    waveform = waveform[start : start + num_samples]
+    if waveform.min() == waveform.max():
+      # Not after an hour, by a metric that has nothing to compare.
+      raise ValueError(
+        f'The middle {seconds} s of {corpus.describe(piece).id!r} are silent, so'
+        ' no copy can be compared with them; change --num_clips or --seconds,'
+        ' or leave the piece out of the corpus.'
+      )
+    clips.append(waveform)
   return clips
 
 

@@ -116,12 +116,17 @@ def _sets(options: argparse.Namespace) -> dict[str, _clips.Music]:
   from musiclm_jax.evaluation import clips, degradations
 
   side = _clips.music_of(options.reference, options=options)
-  found = [clip for clip in side.clips if isinstance(clip, clips.Clip)]
+  found, bad = [], []
+  for clip in side.clips:
+    (found if isinstance(clip, clips.Clip) else bad).append(clip)
   if len(found) < 4:
     raise ValueError(
       f'{len(found)} clips of {options.reference} could be read; give 4 or more,'
       ' for half of them are the reference.'
     )
+  if bad:
+    source = f'{side.source}, without {len(bad)} files that could not be read'
+    side = dataclasses.replace(side, source=f'{source}, such as {bad[0].name}')
   ours, others = found[::2], found[1::2]
   ways = dict(degradations.ALL)
   if options.codec:

@@ -60,7 +60,7 @@ class AdherenceReport:
   Attributes:
     figures: One for each kind of agreement.
     families: Of each family that can be heard, by name: how often it is heard
-      where it is stated, and where only others are.
+      where it is stated, and where only others are; intervals are over prompts.
     inaudible: How many prompts state each family that cannot.
     num_clips: Clips heard.
     num_silent: Of these, how many are silent.
@@ -152,7 +152,7 @@ def evaluate(
       inaudible[family] = inaudible.get(family, 0) + 1
   return AdherenceReport(
     figures=tuple(figure for figure in found if figure is not None),
-    families=_by_family(clips, prompts),
+    families=_by_family(clips, prompts, asked=asked),
     inaudible=inaudible,
     num_clips=len(clips),
     num_silent=sum(clip.is_silent for clip in clips),
@@ -263,18 +263,28 @@ def _stating(prompts: Sequence[Prompt], fact: str) -> list[int]:
 
 
 def _by_family(
-  clips: Sequence[Heard], prompts: Sequence[Prompt]
+  clips: Sequence[Heard], prompts: Sequence[Prompt], *, asked: Sequence[str]
 ) -> dict[str, tuple[bootstrap.Estimate, bootstrap.Estimate]]:
   """How often each is heard where it is stated, and where only others are."""
   found = {}
   stating = _stating(prompts, 'families')
   for family in instruments.FAMILIES:
-    is_heard: dict[bool, list[float]] = {True: [], False: []}
+    is_heard: dict[bool, dict[int, bool]] = {True: {}, False: {}}
     for n in stating:
       stated = instruments.audible(prompts[n].facts['families'])
       likeliest = instruments.heard(clips[n].families, number=len(stated))
-      is_heard[family in stated].append(float(family in likeliest))
+      is_heard[family in stated][n] = family in likeliest
     if all(is_heard.values()):
-      own, others = map(bootstrap.estimate_mean, is_heard.values())
+      own, others = (_share(side, asked=asked) for side in is_heard.values())
       found[family] = own, others
   return found
+
+
+def _share(
+  is_heard: Mapping[int, bool], *, asked: Sequence[str]
+) -> bootstrap.Estimate:
+  """Of clips, by their number; samples of one prompt are drawn together."""
+  values = np.array([*is_heard.values()], np.float64)
+  return bootstrap.estimate(
+    lambda rows: float(values[rows].mean()), groups=[asked[n] for n in is_heard]
+  )

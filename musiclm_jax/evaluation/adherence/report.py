@@ -55,7 +55,7 @@ def _figures_table(report: AdherenceReport) -> str:
     rows.append(
       [
         figure.name,
-        str(figure.own.num_clips),
+        str(len(figure.values)),
         reports.show(figure.own),
         reports.show(figure.shuffled),
         reports.show(figure.gain, sign='+'),

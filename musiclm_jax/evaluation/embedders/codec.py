@@ -2,11 +2,12 @@
 """Our codec's latents as an embedder: what the codes of a second stand for.
 
 Of each second, the mean of the quantized latents (ours): a latent of 20 ms is
-too short a sample of music, and neighbours are almost the same one. It hears what the codec hears, so music that came out of
-that codec is nearer to its reference than to an ear that did not make it.
+too short a sample of music, and neighbours are almost the same one. It hears
+what the codec hears, so music that came out of that codec is nearer to its
+reference than to an ear that did not make it.
 
 Shapes: waveform [samples], codes [windows, frames, levels], latents [windows,
-frames, embed], embeddings [windows, 2 embed].
+frames, embed], embeddings [windows, embed].
 """
 
 from __future__ import annotations

@@ -74,6 +74,18 @@ def run(model, prepared, output, *more):
   )
 
 
+def test_a_silent_stretch_is_named_before_anything_is_copied(prepared):
+  class Muted(corpus.AudioCorpus):
+    def waveform(self, clip):
+      found = super().waveform(clip)
+      return found if self.describe(clip).id != '2' else 0 * found + 0.5
+
+  options = {'split': 'test', 'seconds': 2, 'sample_rate_hz': RATE_HZ}
+  with pytest.raises(ValueError, match="The middle 2 s of '2' are silent"):
+    codec.held_out_clips(Muted(prepared), num_clips=NUM_TEST, **options)
+  assert len(codec.held_out_clips(Muted(prepared), num_clips=2, **options)) == 2
+
+
 def test_tables_figures_and_a_picture_are_written(
   model, prepared, tmp_path, capsys
 ):

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verb, with an ear that can be checked by hand in place of a network."""
 
+import argparse
 import json
 
 import pytest
 import soundfile
 
 from musiclm_jax.cli import evaluate
+from musiclm_jax.cli.evaluations import sensitivity
 from musiclm_jax.evaluation.embedders import loading
 from tests.evaluation import toy_codec, toy_ear
 
@@ -52,6 +54,18 @@ def test_what_is_worse_is_further_and_what_is_unchanged_is_not(
   assert sets['sets']['other pieces']['kld']['toy']['paired'] is None
   printed = capsys.readouterr().out
   assert '| other pieces | -13.' in printed and '| no pairs |' in printed
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+  _write(tmp_path, 4)
+  (tmp_path / '9.wav').write_text('no music')
+  options = argparse.Namespace(reference=str(tmp_path), codec=None)
+  sets = sensitivity._sets(options)
+  for name in ('unchanged', 'other pieces'):
+    assert sets[name].count == 2
+    assert sets[name].source.endswith(
+      'without 1 files that could not be read, such as 9.wav'
+    )
 
 
 def test_a_few_clips_cannot_be_halved(tmp_path, monkeypatch):

@@ -82,6 +82,20 @@ def test_families_are_told_one_by_one(found):
     assert (others.mean, others.num_clips) == (0, 6)
 
 
+def test_samples_of_one_prompt_are_drawn_together(found, tmp_path):
+  # Three samples each, the first four of which were made for other prompts.
+  rows = [n for n in range(NUM) for _ in range(3)]
+  clips = [heard(n + (n < 4)) for n in rows]
+  often = evaluate.evaluate([prompt(n) for n in rows], clips)
+  once = evaluate.evaluate(
+    [prompt(n) for n in range(NUM)], [heard(n + (n < 4)) for n in range(NUM)]
+  )
+  assert often.families == once.families
+  assert once.families['woodwind'][1].high > 0
+  text = report.to_markdown(often, about='A toy.')
+  assert f'| tempo | {3 * NUM} | 0.500 ' in text  # Clips, not prompts.
+
+
 def test_a_fact_counts_where_it_is_stated():
   prompts = [prompt(0, meter='', notes={}), prompt(1, tempo_bpm=0), prompt(2)]
   prompts.append(prompt(3, families=['brass'], notes={}))
