@@ -7,13 +7,18 @@
 Without --model it is the demo model that comes with the package.
 
 Writes a WAV for each piece, a picture of the spectrograms of the first sixteen,
-and generate.json: prompts, seeds, fingerprints of the model and the time that
-each stage took. A file ends in the rank of its piece among the samples of its
-prompt: 1 is the piece that MuLan finds most like it.
+and generate.json: prompts, seeds, fingerprints of the model, and the time that
+each stage took and that it took until the first sound and all of it were there.
+A file ends in the rank of its piece among the samples of its prompt: 1 is the
+piece that MuLan finds most like it.
 
 --prompts names a file of prompts, as `musiclm prompts` writes them; the facts
 in it go into generate.json, where `musiclm evaluate adherence` looks for them.
 A prompt that is there again draws from the seeds after those of the first.
+
+--stream also writes one piece to stdout, a WAV, while it is made:
+
+  musiclm generate --prompt "slow piano waltz" --output out --stream | ffplay -
 
 A prompt may change over time: --schedule names a file of lines `SECONDS TEXT`.
 Audio may take its place (--prompt_audio), or be what the music goes on from
@@ -25,38 +30,52 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
-import itertools
-import json
+import io
 import pathlib
-import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from musiclm_jax.cli import flags
 from musiclm_jax.cli import main as shell
+from musiclm_jax.cli.stopwatch import Stopwatch
 
 if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
-  from musiclm_jax.evaluation.prompts import Prompt
+  import numpy as np
+
   from musiclm_jax.inference.music_lm import Music, MusicLM
   from musiclm_jax.inference.request import Request
   from musiclm_jax.inference.settings import SamplingConfig
 
-_JSON = 'generate.json'
-_PICTURE = 'spectrograms.png'
 _STAGES = ('semantic', 'coarse', 'fine')
-_MOST_PICTURED = 16  # More would make a picture too high to open.
 
 
 def main(argv: Sequence[str]) -> None:
+  watch = Stopwatch()
   options = _parser().parse_args(argv)
+  pipe = sys.stdout.buffer if options.stream else None
+  if pipe is not None and pipe.isatty():
+    raise flags.UsageError('--stream writes sound to stdout; add `| ffplay -`.')
+  told_to = sys.stdout if pipe is None else sys.stderr
+  with watch.watching(), contextlib.redirect_stdout(told_to):
+    _generate(options, watch=watch, pipe=pipe)
+
+
+def _generate(
+  options: argparse.Namespace,
+  *,
+  watch: Stopwatch,
+  pipe: io.IOBase | None,
+) -> None:
   output = pathlib.Path(options.output)
   if output.exists() and not output.is_dir():
     raise flags.UsageError(f'--output: {output} is a file; name a folder.')
   sources = ('prompt', 'prompts', 'schedule', 'prompt_audio', 'continue_from')
   sampling = _sampling(options)
 
-  from musiclm_jax.cli import train
+  from musiclm_jax.cli import generate_files, train
   from musiclm_jax.evaluation import prompts
   from musiclm_jax.inference import assembly
   from musiclm_jax.inference.music_lm import MusicLM
@@ -71,12 +90,24 @@ def main(argv: Sequence[str]) -> None:
     found = prompts.read(options.prompts)
     described = dict(enumerate(found, start=len(options.prompt)))
   options.prompt += [prompt.text for prompt in described.values()]
-  _request(options, sampling)  # Says what is wrong before weights are read.
+  # Says what is wrong before weights are read.
+  num_pieces = len(_request(options, sampling).seeds())
+  if pipe is not None and num_pieces > 1:
+    raise flags.UsageError(f'--stream plays 1 piece, not {num_pieces}.')
   music_lm = MusicLM.load(options.model, dtype=options.dtype)
   request = _request(options, sampling, audio_of=music_lm)
-  music = _compose(music_lm, request)
-  pieces = list(_pieces(music_lm, request, music, described=described))
-  _write(output, music_lm, music, pieces, options=options, request=request)
+  heard = pipe and _player(pipe, music_lm, request, watch=watch)
+  music = _compose(music_lm, request, heard=heard)
+  pieces = generate_files.pieces(music_lm, request, music, described=described)
+  generate_files.write(
+    output,
+    music_lm,
+    music,
+    list(pieces),
+    model=options.model,
+    request=request,
+    watch=watch,
+  )
 
 
 def _parser() -> flags.Parser:
@@ -96,6 +127,7 @@ def _parser() -> flags.Parser:
   add('--seed', type=int, default=0, help='of the first sample of each prompt')
   add('--num_samples', type=int, default=1, help='pieces for each prompt')
   add('--output', required=True, help='folder to write to')
+  add('--stream', action='store_true', help='see above')
   add('--guidance', type=float, help='scale of classifier-free guidance')
   for name, kind, about in (
     ('temperature', float, '0 takes the likeliest code'),
@@ -159,7 +191,7 @@ def _request(
   """What is asked for; without a model, with a moment of silence for audio."""
   import numpy as np
 
-  from musiclm_jax.audio import io
+  from musiclm_jax.audio import io as audio_io
   from musiclm_jax.inference import schedule
   from musiclm_jax.inference.request import Request
 
@@ -170,7 +202,7 @@ def _request(
       return None
     if audio_of is None:
       return np.zeros(1, np.float32)
-    return io.read(path, sample_rate_hz=rate_hz).waveform
+    return audio_io.read(path, sample_rate_hz=rate_hz).waveform
 
   prompts = [*options.prompt, *map(schedule.read, options.schedule)]
   return Request(
@@ -197,7 +229,35 @@ def _seeds(
   return seeds
 
 
-def _compose(music_lm: MusicLM, request: Request) -> Music:
+def _player(
+  pipe: io.IOBase,
+  music_lm: MusicLM,
+  request: Request,
+  *,
+  watch: Stopwatch,
+) -> Callable[[np.ndarray], None]:
+  """What is given the one piece, [1, some samples], as it is made."""
+  from musiclm_jax.cli import generate_files, wav_pipe
+
+  write = wav_pipe.begin(
+    pipe,
+    sample_rate_hz=music_lm.sample_rate_hz,
+    num_samples=request.num_samples_of_audio(music_lm.sample_rate_hz),
+  )
+
+  def heard(part: np.ndarray) -> None:
+    write(part[0])
+    watch.mark(generate_files.FIRST_SOUND)
+
+  return heard
+
+
+def _compose(
+  music_lm: MusicLM,
+  request: Request,
+  *,
+  heard: Callable[[np.ndarray], None] | None,
+) -> Music:
   """Makes the music, with a bar for each stage."""
   from rich import progress
 
@@ -217,105 +277,9 @@ def _compose(music_lm: MusicLM, request: Request) -> Music:
       display.start_task(tasks[stage])
       display.update(tasks[stage], completed=share)
 
-    return music_lm.compose(request, progress=told)
-
-
-def _pieces(
-  music_lm: MusicLM,
-  request: Request,
-  music: Music,
-  *,
-  described: Mapping[int, Prompt],
-) -> Iterator[dict[str, Any]]:
-  """What generate.json tells of each row of `music`."""
-  import numpy as np
-
-  num_prompts = len(music.waveform) // request.num_samples
-  # Without a judge, in the order of the seeds.
-  ranks = np.tile(np.arange(request.num_samples) + 1, num_prompts)
-  similarity = None
-  if music_lm.conditioner is not None:
-    similarity = music_lm.similarity(music).tolist()
-    groups = np.reshape(similarity, (num_prompts, -1))
-    ranks = np.argsort(np.argsort(-groups, axis=1), axis=1).reshape(-1) + 1
-  for row, waveform in enumerate(music.waveform):
-    number, text = row // request.num_samples, music.prompts[row]
-    asked = described.get(number)
-    level = 10 * np.log10(max(float(np.mean(waveform**2)), 1e-12))
-    yield {
-      'file': f'{number + 1}_{_slug(text)}_{ranks[row]}.wav',
-      # What was made from audio, or from nothing, has a label that is no text.
-      'prompt': None if request.prompts is None else text,
-      'label': text,
-      **({'facts': dict(asked.facts)} if asked else {}),
-      **({'reference': asked.reference} if asked and asked.reference else {}),
-      'seed': int(music.seeds[row]),
-      'rank': int(ranks[row]),
-      'similarity': similarity and round(similarity[row], 4),
-      'level_db': round(level, 2),
-      'peak': round(float(np.abs(waveform).max()), 4),
-    }
-
-
-def _told(sampler: Any) -> Any:
-  """A sampler in JSON: its name, or its numbers."""
-  if dataclasses.is_dataclass(sampler):
-    return dataclasses.asdict(sampler)
-  return sampler.__name__
-
-
-def _slug(text: str) -> str:
-  """Some of the text, as a file name."""
-  return re.sub(r'[^a-z0-9]+', '_', text.lower()).strip('_')[:40] or 'music'
-
-
-def _write(
-  output: pathlib.Path,
-  music_lm: MusicLM,
-  music: Music,
-  pieces: list[dict[str, Any]],
-  *,
-  options: argparse.Namespace,
-  request: Request,
-) -> None:
-  """Files that are each whole or absent, the list of them last."""
-  from musiclm_jax.audio import io
-  from musiclm_jax.checkpoints import text_file
-  from musiclm_jax.evaluation import pictures
-
-  output.mkdir(parents=True, exist_ok=True)
-  by_rank = {}
-  for piece, waveform in zip(pieces, music.waveform):
-    io.write(
-      output / piece['file'], waveform, sample_rate_hz=music.sample_rate_hz
-    )
-    by_rank[f'{piece["file"]}  seed {piece["seed"]}'] = waveform
-    like = piece['similarity']
-    judged = '' if like is None else f': similarity {like:.3f}'
-    print(f'{output / piece["file"]}{judged}')
-  pictures.save_spectrograms(
-    dict(itertools.islice(by_rank.items(), _MOST_PICTURED)),
-    sample_rate_hz=music.sample_rate_hz,
-    path=output / _PICTURE,
-  )
-  spent = sum(music.seconds.values())
-  audio_seconds = len(pieces) * float(request.seconds)
-  sampling = request.sampling
-  report = {
-    'model': options.model,
-    'fingerprints': music_lm.fingerprints,
-    'seconds': float(request.seconds),
-    'sample_rate_hz': music.sample_rate_hz,
-    'sampling': {k: _told(getattr(sampling, k)) for k in _STAGES},
-    'guidance': sampling.guidance_scale,
-    'picture': _PICTURE,
-    'time_spent': {k: round(v, 3) for k, v in music.seconds.items()},
-    'audio_seconds_per_second': round(audio_seconds / spent, 4),
-    'pieces': pieces,
-  }
-  text_file.write(output / _JSON, json.dumps(report, indent=2) + '\n')
-  stages = ', '.join(f'{k} {v:.1f} s' for k, v in music.seconds.items())
-  print(f'{output / _JSON}: {audio_seconds:g} s of audio; {stages}')
+    if heard is None:
+      return music_lm.compose(request, progress=told)
+    return music_lm.play(request, heard=heard, progress=told)
 
 
 if __name__ == '__main__':

@@ -3,16 +3,18 @@
 
   musiclm compress --model runs/model --output runs/small --dtype int8
   musiclm pack --model runs/small --output packed --max_megabytes 25 \\
-    --corpus runs/tunebook --license cc-by-4.0
+    --corpus runs/tunebook --license cc-by-4.0 --training training.md
 
-Bundles are copied as they are stored, with a model card (of the corpus, and of
-`evaluation/` beside the model) and a piece to compare with later.
+Bundles are copied as they are stored, with a model card (of the corpus, of the
+file that says how it was trained, and of `evaluation/` beside the model) and a
+piece to compare with later.
 --no_continuation leaves out what only --continue_from needs: the semantic
 tokenizer and the codec's encoder.
 """
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 
 from musiclm_jax.cli import flags
@@ -30,7 +32,11 @@ def main(argv: Sequence[str]) -> None:
   add('--no_continuation', action='store_true', help='see above')
   add('--corpus', help='what it was trained on; corpus/ beside the model')
   add('--license', help="of the weights, such as 'cc-by-4.0'")
+  add('--training', metavar='FILE', help='Markdown: how, how long, on what')
   options = parser.parse_args(argv)
+  training = options.training and pathlib.Path(options.training).read_text(
+    encoding='utf-8'
+  )
 
   # Late, so that `--help` and a wrong command answer at once.
   from musiclm_jax.cli import train
@@ -44,6 +50,7 @@ def main(argv: Sequence[str]) -> None:
     continuation=not options.no_continuation,
     corpus=options.corpus,
     license=options.license or model_card.UNKNOWN_LICENSE,
+    training=training,
   )
   for place, size in [*sizes.items(), ('all', sum(sizes.values()))]:
     print(f'{place:16} {size / _MEGABYTE:8.2f} MB')

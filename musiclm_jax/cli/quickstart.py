@@ -4,11 +4,11 @@
   musiclm quickstart --output runs/quickstart
   musiclm quickstart --output runs/mine --data_dir /music
 
-Prepares a little of the default data set, or a folder of your own music;
-trains every model of the cascade on it, tiny; makes music for a handful of
-prompts; and leaves a page to look at and listen to, index.html. Every step is
-an ordinary command, which is shown before it runs; an interrupted quickstart
-goes on where it was.
+Makes music with the demo model that comes with the package. Then prepares a
+little of the default data set, or a folder of your own music; trains every
+model of the cascade on it, tiny; makes music for the same prompts; and leaves a
+page to look at and listen to, index.html. Every step is an ordinary command,
+which is shown before it runs; an interrupted quickstart goes on where it was.
 """
 
 from __future__ import annotations
@@ -74,8 +74,14 @@ def main(argv: Sequence[str]) -> None:
 
 def quickstart(options: argparse.Namespace) -> None:
   """`musiclm quickstart`."""
+  from musiclm_jax.inference import demo  # Late, so that `--help` answers.
+
   output = pathlib.Path(options.output)
-  todo = steps(output, data_dir=options.data_dir)
+  has_demo = demo.find() is not None
+  if not has_demo:
+    print('No demo model comes with this version, so none is played first.')
+  todo = steps(output, has_demo=has_demo, data_dir=options.data_dir)
+  page = output / 'index.html'
   began = time.monotonic()
   for number, step in enumerate(todo, start=1):
     print(f'\n[{number}/{len(todo)}] {step.about}', flush=True)
@@ -84,7 +90,9 @@ def quickstart(options: argparse.Namespace) -> None:
       print(f'  {step.done} is there already.', flush=True)
     else:
       _run(step)
-  page = output / 'index.html'
+    if has_demo and number == 1:
+      quickstart_page.write_demo(page, output=output)
+      print(f'  Open {page} to hear it; the rest of the page is made now.')
   quickstart_page.write(
     page,
     commands=[(step.about, step.typed) for step in todo],
@@ -94,9 +102,13 @@ def quickstart(options: argparse.Namespace) -> None:
   print(f'\nDone in {seconds // 60:.0f} min {seconds % 60:.0f} s. Open {page}')
 
 
-def steps(output: pathlib.Path, *, data_dir: str | None = None) -> list[Step]:
+def steps(
+  output: pathlib.Path, *, has_demo: bool, data_dir: str | None = None
+) -> list[Step]:
   """The commands, in order."""
+  first = _generate(output / 'demo', 'Make music with the demo model')
   return [
+    *([first] if has_demo else []),
     _prepare(output, data_dir),
     _train(output, 'codec', 'a tiny SoundStream', experiment='codec_tiny'),
     _train(output, 'w2v_bert', 'a tiny w2v-BERT', experiment='w2v_bert_tiny'),
@@ -129,7 +141,11 @@ def steps(output: pathlib.Path, *, data_dir: str | None = None) -> list[Step]:
     _assemble(output),
     _evaluate_codec(output),
     _evaluate_stages(output),
-    _generate(output),
+    _generate(
+      output / 'generated',
+      'Make music with the model that was trained here',
+      f'--model={output}',
+    ),
   ]
 
 
@@ -252,18 +268,17 @@ def _evaluate_stages(output: pathlib.Path) -> Step:
   )
 
 
-def _generate(output: pathlib.Path) -> Step:
-  generated = output / 'generated'
+def _generate(folder: pathlib.Path, about: str, *model: str) -> Step:
   return Step(
-    about='Make music from text',
+    about=about,
     argv=(
       'generate',
-      f'--model={output}',
+      *model,
       *(f'--prompt={prompt}' for prompt in PROMPTS),
       f'--seconds={SECONDS}',
-      f'--output={generated}',
+      f'--output={folder}',
     ),
-    done=generated / 'generate.json',
+    done=folder / 'generate.json',
   )
 
 

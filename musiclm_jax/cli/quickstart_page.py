@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page that `musiclm quickstart` leaves: sound, figures and commands."""
+"""The page that `musiclm quickstart` leaves: sound, figures and commands.
+
+What the demo model is, the page reads in its model card.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ LEARNED = {
   'fine_stage': ('train/stage/fine/bits_per_code/acoustic',),
 }
 
+_TITLE = 'musiclm_jax: text in, music out'
+_OF_THE_CARD = ('What it is', 'Training', 'Data', 'Licence')
+
 
 def write(
   path: pathlib.Path,
@@ -34,11 +40,14 @@ def write(
     commands: What was done, and the command that did it, in order.
     output: The quickstart's folder.
   """
+  from musiclm_jax.inference import demo  # Late, so that `--help` answers.
+
   page.write(
     path,
-    title='musiclm_jax: text in, music out',
+    title=_TITLE,
     sections=[
-      _music(output / 'generated'),
+      *([] if demo.find() is None else _demo(output / 'demo')),
+      _trained_here(output / 'generated'),
       _commands(commands),
       _curves(output),
       _codec(output / 'evaluation' / 'codec'),
@@ -50,6 +59,11 @@ def write(
   )
 
 
+def write_demo(path: pathlib.Path, *, output: pathlib.Path) -> None:
+  """The page while there is nothing but what the demo model made."""
+  page.write(path, title=_TITLE, sections=_demo(output / 'demo'))
+
+
 def curve(folder: pathlib.Path, figure: str) -> Mapping[int, float]:
   """A figure of a run by step."""
   from musiclm_jax.training import metrics_writer  # Late: TensorBoard's.
@@ -58,13 +72,48 @@ def curve(folder: pathlib.Path, figure: str) -> Mapping[int, float]:
   return {line['step']: line[figure] for line in lines if figure in line}
 
 
-def _music(folder: pathlib.Path) -> page.Section:
-  pieces = json.loads((folder / 'generate.json').read_text())['pieces']
-  return page.Section(
-    title='Music from text',
+def _demo(folder: pathlib.Path) -> list[page.Section]:
+  """Raises if another demo model made what is in the folder."""
+  from musiclm_jax.inference import assembly, demo
+
+  made = json.loads((folder / 'generate.json').read_text())
+  if made['fingerprints'] != assembly.read(demo.NAME).fingerprints():
+    raise ValueError(
+      f'{folder} was made by the demo model of another version; remove it, and'
+      ' run the quickstart again.'
+    )
+  card = demo.card()
+  told = (
+    f'### {name}\n\n{card[name]}' for name in _OF_THE_CARD if name in card
+  )
+  until = made['time_until']
+  music = _music(
+    folder,
+    title='Music from the demo model',
+    text='It comes with the package; nothing was trained for this. Here the'
+    f' first piece was there after {until["first_sound"]["seconds"]:.0f} s and'
+    f' all of them after {until["all"]["seconds"]:.0f} s, of which compiling'
+    f' took {until["all"]["compiling"]:.0f} s.',
+  )
+  what = page.Section(title='The demo model', text='\n\n'.join(told))
+  return [music, what]
+
+
+def _trained_here(folder: pathlib.Path) -> page.Section:
+  return _music(
+    folder,
+    title='Music from the model that was trained here',
     text='Minutes of training on two cores make notes, not yet music: this'
     ' shows that every part works. The same commands with larger experiments'
     ' and more data make the rest.',
+  )
+
+
+def _music(folder: pathlib.Path, *, title: str, text: str) -> page.Section:
+  pieces = json.loads((folder / 'generate.json').read_text())['pieces']
+  return page.Section(
+    title=title,
+    text=text,
     audio={piece['prompt']: folder / piece['file'] for piece in pieces},
     pictures={'Their spectrograms': folder / 'spectrograms.png'},
   )

@@ -44,6 +44,9 @@ def keep_compiled_programs() -> None:
   if not jax.config.jax_compilation_cache_dir:
     cache = pathlib.Path.home() / '.cache' / 'musiclm_jax' / 'xla'
     jax.config.update('jax_compilation_cache_dir', str(cache))
+    # A small stage's programs take less than the second that JAX asks for, and
+    # there are dozens of them.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 if __name__ == '__main__':

@@ -73,6 +73,10 @@ tags:
 
 Code: Apache-2.0. Weights: {weights_license}.
 
+## Training
+
+{training}
+
 ## Data
 
 {data}
@@ -102,6 +106,9 @@ Compared on {clips}; `PARITY.md` has every layer.
 _ASK_LICENSE = (
   'not stated. Whoever hands them on has to state it, with `--license`'
 )
+_ASK_TRAINING = (
+  'Not stated. Say here how, for how long and on what hardware it was trained.'
+)
 _ASK_DATA = (
   'Not stated, and no corpus lay beside the model. Say here what it was trained'
   ' on, and under which licence, before you hand it on.'
@@ -117,6 +124,7 @@ def card(
   corpus: str | os.PathLike[str] | None = None,
   num_bytes: Mapping[str, int] | None = None,
   license: str = UNKNOWN_LICENSE,
+  training: str | None = None,
 ) -> str:
   """The card, in Markdown with a front matter.
 
@@ -128,6 +136,7 @@ def card(
     corpus: What it was trained on, if that lies elsewhere.
     num_bytes: Of each part on disk, for a folder that is small.
     license: Of the weights, by the hub's name for it.
+    training: How it was trained, in Markdown.
   """
   model = pathlib.Path(model)
   return _CARD.format(
@@ -137,6 +146,7 @@ def card(
     license=json.dumps(license, ensure_ascii=False),
     weights_license=_ASK_LICENSE if license == UNKNOWN_LICENSE else license,
     sizes=_sizes(bundles, num_bytes or {}),
+    training=_ASK_TRAINING if training is None else _section(training),
     data=_data(pathlib.Path(corpus or model / 'corpus')),
     parity='' if sheet is None else _parity(sheet),
     evaluation=_evaluation(model),
@@ -231,11 +241,12 @@ def _evaluation(model: pathlib.Path) -> str:
   for path in sorted((model / 'evaluation').glob('*/*.md')):
     report = path.read_text(encoding='utf-8')
     report = report.replace(f'{model}/', '').replace(f'{model.resolve()}/', '')
-    report = without_local_paths(report)
-    # Headings of the report go below those of the card.
-    lines = [
-      f'##{line}' if line.startswith('#') else line
-      for line in report.splitlines()
-    ]
-    parts.append(f'### {path.stem}\n\n' + '\n'.join(lines))
+    parts.append(f'### {path.stem}\n\n{_section(report)}')
   return '\n\n'.join(parts) or _NO_REPORTS
+
+
+def _section(text: str) -> str:
+  """Markdown, its headings below the card's, without paths of this machine."""
+  lines = without_local_paths(text).splitlines()
+  below = (f'##{line}' if line.startswith('#') else line for line in lines)
+  return '\n'.join(below).strip()

@@ -29,7 +29,6 @@ from musiclm_jax.inference import assembly as assemblies
 from musiclm_jax.inference import demo, golden
 from musiclm_jax.inference.music_lm import MusicLM
 
-CARD = 'MODEL_CARD.md'
 PROMPT = 'a slow waltz on solo piano'  # of the golden piece
 
 _Path = str | os.PathLike[str]
@@ -43,6 +42,7 @@ def pack(
   continuation: bool = True,
   corpus: _Path | None = None,
   license: str = model_card.UNKNOWN_LICENSE,
+  training: str | None = None,
 ) -> dict[str, int]:
   """Writes the folder, or nothing.
 
@@ -54,6 +54,7 @@ def pack(
     continuation: Whether what only a continuation needs is kept.
     corpus: What it was trained on, for the card, if that lies elsewhere.
     license: Of the weights, for the card.
+    training: How it was trained, in Markdown, for the card.
 
   Returns:
     Bytes by part, those of `music_lm.json`, card and golden file as 'others'.
@@ -78,8 +79,9 @@ def pack(
       corpus=corpus,
       num_bytes=sizes,
       license=license,
+      training=training,
     )
-    text_file.write(directory / CARD, card)
+    text_file.write(directory / demo.CARD, card)
     sizes['others'] = _num_bytes(directory) - sum(sizes.values())
     _require_within(sizes, max_bytes, continuation=continuation)
   return sizes

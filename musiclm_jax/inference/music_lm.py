@@ -18,10 +18,12 @@ import collections
 import dataclasses
 import fractions
 import functools
+import itertools
 import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -205,9 +207,7 @@ class MusicLM:
   ) -> Music:
     """Makes music, and says how."""
     started = time.perf_counter()
-    pieces = prompting.pieces(
-      request, conditioner=self.conditioner, ticks_of=self.cascade.ticks
-    )
+    pieces = self._pieces(request)
     cascade = request.sampling.apply(self.cascade)
     seconds = collections.Counter(prompt=time.perf_counter() - started)
     made: dict[int, tuple[Codes, Codes]] = {}
@@ -223,15 +223,44 @@ class MusicLM:
     started = time.perf_counter()
     waveform = np.asarray(self.codec.decode(acoustic), np.float32)
     seconds['codec'] = time.perf_counter() - started
-    return Music(
+    return self._music(
+      request,
+      pieces,
       waveform=waveform[:, : request.num_samples_of_audio(self.sample_rate_hz)],
-      sample_rate_hz=self.sample_rate_hz,
       semantic=semantic,
       acoustic=acoustic,
-      seeds=request.seeds(),
-      prompts=tuple(piece.label for piece in pieces),
-      sections=tuple(piece.sections for piece in pieces),
       seconds=dict(seconds),
+    )
+
+  def play(
+    self,
+    request: Request,
+    *,
+    heard: Callable[[Float[np.ndarray, 'batch _']], None],
+    progress: Progress | None = None,
+  ) -> Music:
+    """Makes music, gives it to `heard` as `stream` does, and says how.
+
+    The time that `heard` takes is the codec's.
+    """
+    started = time.perf_counter()
+    pieces = self._pieces(request)
+    composition = self._growing(request, pieces, progress=progress)
+    prompt = time.perf_counter() - started
+    codes, grown = itertools.tee(composition.pieces())
+    parts = []
+    for part in self._sound(grown, request):
+      heard(part)
+      parts.append(part)
+    seconds = {'prompt': prompt, **composition.seconds}
+    codec = time.perf_counter() - started - sum(seconds.values())
+    return self._music(
+      request,
+      pieces,
+      waveform=np.concatenate(parts, axis=1),
+      semantic=composition.semantic_piece,
+      acoustic=np.concatenate([*codes], axis=1),
+      seconds={**seconds, 'codec': codec},
     )
 
   def stream(
@@ -241,17 +270,30 @@ class MusicLM:
 
     Whatever is wrong with the request is raised at once.
     """
+    composition = self._growing(
+      request, self._pieces(request), progress=progress
+    )
+    return self._sound(composition.pieces(), request)
+
+  def _pieces(self, request: Request) -> list[prompting.Piece]:
+    return prompting.pieces(
+      request, conditioner=self.conditioner, ticks_of=self.cascade.ticks
+    )
+
+  def _growing(
+    self,
+    request: Request,
+    pieces: Sequence[prompting.Piece],
+    *,
+    progress: Progress | None,
+  ) -> Composition:
+    """What hands over codes as windows are complete."""
     if not isinstance(self.codec, StreamingCodec):
       raise ValueError(
         f'The codec, a {type(self.codec).__name__}, cannot decode piece by'
         ' piece; ask for the whole.'
       )
-    orders = self._orders(
-      request,
-      prompting.pieces(
-        request, conditioner=self.conditioner, ticks_of=self.cascade.ticks
-      ),
-    )
+    orders = self._orders(request, pieces)
     if len(orders) > 1:
       raise ValueError(
         'The prompts change at different times, and only pieces that change'
@@ -259,12 +301,25 @@ class MusicLM:
       )
     ((_, order),) = orders
     cascade = request.sampling.apply(self.cascade)
-    composition = Composition(
-      cascade, order, as_it_grows=True, progress=progress
-    )
+    return Composition(cascade, order, as_it_grows=True, progress=progress)
+
+  def _sound(
+    self, codes: Iterator[Codes], request: Request
+  ) -> Iterator[Float[np.ndarray, 'batch _']]:
     return _until(
-      self.codec.decode_pieces(composition.pieces()),
+      self.codec.decode_pieces(codes),
       num_samples=request.num_samples_of_audio(self.sample_rate_hz),
+    )
+
+  def _music(
+    self, request: Request, pieces: Sequence[prompting.Piece], **made: Any
+  ) -> Music:
+    return Music(
+      sample_rate_hz=self.sample_rate_hz,
+      seeds=request.seeds(),
+      prompts=tuple(piece.label for piece in pieces),
+      sections=tuple(piece.sections for piece in pieces),
+      **made,
     )
 
   def similarity(self, music: Music) -> Float[np.ndarray, ' batch']:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+import io as bytes_io
 import json
+import types
 
 import numpy as np
 import pytest
+import soundfile
 
 from musiclm_jax.audio import io
-from musiclm_jax.cli import flags, generate
+from musiclm_jax.cli import flags, generate, generate_files
 from musiclm_jax.inference.music_lm import MusicLM
 from musiclm_jax.inference.sampling import Categorical, greedy
 from tests.inference import toys
@@ -65,6 +68,44 @@ def test_every_prompt_becomes_files_that_are_ranked(model, tmp_path, capsys):
   }
   shown = capsys.readouterr().out
   assert 'semantic' in shown and '100%' in shown
+  until = report['time_until']
+  assert list(until) == ['first_sound', 'all']
+  assert 0 < until['first_sound']['seconds'] < until['all']['seconds']
+  for mark in until.values():
+    assert 0 < mark['compiling'] < mark['seconds']
+  # Beyond the stages, loading and imports: all of it was waited for.
+  assert until['all']['seconds'] > sum(report['time_spent'].values())
+  said = f'first sound after {until["first_sound"]["seconds"]:.1f} s, of which '
+  assert said in shown.splitlines()[-1]
+
+
+def test_a_piece_is_played_while_it_is_made(
+  model, tmp_path, monkeypatch, capsys
+):
+  class Pipe(bytes_io.BytesIO):
+    def flush(self):
+      heard.append((len(self.getvalue()), files()))
+
+  def files():
+    return (tmp_path / 'out').exists()
+
+  heard, pipe = [], Pipe()
+  monkeypatch.setattr('sys.stdout', types.SimpleNamespace(buffer=pipe))
+  report = run(
+    model,
+    tmp_path / 'out',
+    *('--prompt=slow piano waltz', '--seconds=7', '--stream'),
+  )
+  # Two coarse windows, so two parts at least, and each before there is a file.
+  assert len(heard) >= 2 and not any(there for _, there in heard)
+  played, rate_hz = soundfile.read(bytes_io.BytesIO(pipe.getvalue()))
+  (piece,) = report['pieces']
+  kept = io.read(tmp_path / 'out' / piece['file'])
+  assert (rate_hz, played.size) == (toys.RATE_HZ, 7 * toys.RATE_HZ)
+  np.testing.assert_array_equal(played.astype(np.float32), kept.waveform)
+  # The WAV alone went to stdout.
+  assert len(pipe.getvalue()) == 44 + 2 * played.size
+  assert 'generate.json' in capsys.readouterr().err
 
 
 def test_a_file_of_prompts_is_made_with_its_facts(model, tmp_path):
@@ -125,7 +166,7 @@ def test_settings_are_for_all_stages_or_for_each():
   assert config.semantic == Categorical(temperature=1.0, top_k=5)
   assert config.coarse == Categorical(temperature=0.5, top_k=5)
   assert config.fine is greedy
-  assert generate._told(config.fine) == 'greedy'
+  assert generate_files._told(config.fine) == 'greedy'
 
 
 def test_a_schedule_and_audio_are_read_from_files(model, tmp_path):
@@ -167,6 +208,7 @@ def test_a_schedule_and_audio_are_read_from_files(model, tmp_path):
     (['--prompt=a', '--model=nowhere'], 'musiclm assemble'),
     (['--continue_from=nowhere.wav'], 'nowhere.wav'),
     (['--schedule=nowhere.txt'], 'nowhere.txt'),
+    (['--prompt=a', '--prompt=b', '--stream'], '1 piece, not 2'),
   ],
 )
 def test_what_makes_no_sense_leaves_nothing_behind(

@@ -75,15 +75,20 @@ def test_a_mesh_that_does_not_fit_is_one_line(musiclm_train):
 
 
 def test_compiled_programs_are_kept_where_jax_is_told_or_at_home(monkeypatch):
-  before = jax.config.jax_compilation_cache_dir
+  where = 'jax_compilation_cache_dir'
+  from_seconds = 'jax_persistent_cache_min_compile_time_secs'
+  before = {name: jax.config.values[name] for name in (where, from_seconds)}
   monkeypatch.setenv('HOME', '/home/someone')
   try:
-    jax.config.update('jax_compilation_cache_dir', '/elsewhere')
+    jax.config.update(where, '/elsewhere')
     train.keep_compiled_programs()
-    assert jax.config.jax_compilation_cache_dir == '/elsewhere'
-    jax.config.update('jax_compilation_cache_dir', None)
+    assert jax.config.values[where] == '/elsewhere'
+    assert jax.config.values[from_seconds] == before[from_seconds]
+    jax.config.update(where, None)
     train.keep_compiled_programs()
-    kept = jax.config.jax_compilation_cache_dir
+    kept = jax.config.values[where]
     assert kept == '/home/someone/.cache/musiclm_jax/xla'
+    assert jax.config.values[from_seconds] < 1  # JAX's own.
   finally:
-    jax.config.update('jax_compilation_cache_dir', before)
+    for name, value in before.items():
+      jax.config.update(name, value)

@@ -53,7 +53,15 @@ def test_what_nobody_wrote_down_is_asked_for(tmp_path):
   assert text.startswith('---\nlicense: "unknown"\n')
   assert '--license' in text
   assert 'no corpus lay beside the model' in text
+  assert '\n## Training\n\nNot stated. Say here how' in text
   assert 'No report lay' in text
+
+
+def test_how_it_was_trained_stands_below_its_heading(tmp_path):
+  told = '# Codec\n7 h on two cores, /home/me/runs/codec.\n'
+  text = card(tmp_path, training=told)
+  assert '\n## Training\n\n### Codec\n7 h on two cores, codec.\n\n##' in text
+  assert 'Say here how' not in text
 
 
 def test_the_corpus_and_the_reports_beside_the_model_are_told(tmp_path):

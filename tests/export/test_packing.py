@@ -185,7 +185,7 @@ def test_it_is_exported_to_pytorch_as_far_as_it_goes(packed, tmp_path):
 @pytest.mark.slow
 def test_its_card_is_for_jax_and_no_local_path_goes_with_it(packed):
   output, sizes = packed
-  card = (output / packing.CARD).read_text()
+  card = (output / demo.CARD).read_text()
   assert card.startswith('---\nlicense: "cc0-1.0"\nlibrary_name: musiclm_jax\n')
   assert 'MusicLM.load' in card and 'Parity' not in card
   assert f' M, {sizes["codec"] / 1e6:.2f} MB | acoustic: 5 level(s)' in card

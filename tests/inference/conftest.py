@@ -3,6 +3,7 @@
 
 import pytest
 
+from musiclm_jax.export import packing
 from musiclm_jax.inference.music_lm import MusicLM
 from tests.inference import toys
 
@@ -12,6 +13,15 @@ def model_dir(tmp_path_factory):
   directory = tmp_path_factory.mktemp('music_lm')
   toys.publish(directory)
   return directory
+
+
+@pytest.fixture(scope='session')
+def packed(model_dir, tmp_path_factory):
+  """The folder that is handed on."""
+  folder = tmp_path_factory.mktemp('packed') / 'demo'
+  told = {'license': 'cc0-1.0', 'training': '7 minutes on two cores.'}
+  packing.pack(model_dir, folder, max_bytes=10**6, **told)
+  return folder
 
 
 @pytest.fixture(scope='session')

@@ -3,6 +3,9 @@
 
 import dataclasses
 import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -10,6 +13,11 @@ import pytest
 
 from musiclm_jax.inference import demo, golden
 from musiclm_jax.inference.music_lm import MusicLM
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# The demo itself as soon as the package has one.
+WHAT_THERE_IS = ['packed here', *([demo.NAME] if demo.find() else [])]
 
 
 @pytest.fixture(scope='module')
@@ -105,13 +113,51 @@ def test_a_platform_is_also_its_cores_devices_and_flags(monkeypatch):
   assert f'{cores + 1} cores as' in golden.this_platform()
 
 
-@pytest.mark.slow
-def test_the_demo_model_is_what_it_was():
-  try:
-    directory = demo.resolve(demo.NAME)
-  except ValueError as error:
-    pytest.skip(str(error))
-  golden.require_same(
-    MusicLM.load(directory, dtype='float32'),
-    golden.read(directory / golden.FILE),
+def test_what_is_packed_is_what_it_was(packed):
+  found = golden.read(packed / golden.FILE)
+  said = golden.require_same(MusicLM.load(packed, dtype='float32'), found)
+  assert 'codes equal' in said
+
+
+def plainly(*arguments):
+  """Python's stdout, where devices are the machine's, as a user has them."""
+  changed = ('XLA_FLAGS', 'NPROC')
+  env = {k: v for k, v in os.environ.items() if k not in changed}
+  done = subprocess.run(
+    [sys.executable, *arguments],
+    cwd=ROOT,
+    env=env,
+    check=True,
+    capture_output=True,
+    text=True,
   )
+  return done.stdout
+
+
+_COMPARE = """
+import pathlib
+import sys
+from musiclm_jax.inference import golden
+from musiclm_jax.inference.music_lm import MusicLM
+
+folder = pathlib.Path(sys.argv[1])
+found = golden.read(folder / golden.FILE)
+print(golden.require_same(MusicLM.load(folder, dtype='float32'), found))
+print(golden.this_platform())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', WHAT_THERE_IS)
+def test_a_folder_is_what_it_was_when_it_was_packed(name, model_dir, tmp_path):
+  if name == 'packed here':
+    folder = tmp_path / 'packed'
+    to = f'--output={folder}'
+    plainly('-m', 'musiclm_jax.cli.pack', f'--model={model_dir}', to)
+  else:
+    folder = demo.find()
+  said, here = plainly('-c', _COMPARE, str(folder)).splitlines()
+  made = golden.read(folder / golden.FILE).platform
+  # Nowhere else can the codes be asked for.
+  assert ('codes equal' in said) == (made == here)
+  assert made == here or name == demo.NAME

@@ -107,6 +107,19 @@ def test_streamed_audio_joins_to_the_whole(music_lm, music):
   np.testing.assert_array_equal(np.concatenate(parts, axis=1), music.waveform)
 
 
+def test_music_that_is_played_is_what_is_composed(music_lm, music):
+  parts = []
+  request = Request(prompts=TWO, seconds=SECONDS)
+  played = music_lm.play(request, heard=parts.append)
+  assert len(parts) == 2
+  np.testing.assert_array_equal(np.concatenate(parts, axis=1), played.waveform)
+  for field in ('waveform', 'semantic', 'acoustic', 'seeds'):
+    np.testing.assert_array_equal(getattr(played, field), getattr(music, field))
+  assert played.prompts == music.prompts
+  assert played.seconds.keys() == music.seconds.keys()
+  assert min(played.seconds.values()) > 0
+
+
 def test_streaming_makes_no_more_than_what_is_heard(music_lm):
   told = []
   parts = music_lm.generate(
