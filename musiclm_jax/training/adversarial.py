@@ -7,6 +7,8 @@ generator's loss through the judgement and the fake waveform to its own. What
 neither player reads (the generator's gradient in the discriminator, say) is
 never computed, for XLA removes it. Both players move at the same time, from
 the same state. The losses are hinges or anything else: the objective's affair.
+Parts of the generator that the objective does not train (`TrainsParts`) take no
+gradient, and neither optimizer nor average touches them.
 """
 
 from __future__ import annotations
