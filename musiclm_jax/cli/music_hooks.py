@@ -8,7 +8,6 @@ before the first step, so that what is missing is said at once.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 
 from musiclm_jax.checkpoints import bundle
@@ -30,7 +29,7 @@ def evaluate_music(
   *,
   corpus: str,
   codec: str,
-  conditioner: str,
+  conditioner: str | None,
   stages: Sequence[str],
   every_steps: int,
   split: str = 'validation',
@@ -43,19 +42,20 @@ def evaluate_music(
   sampling: SamplingConfig | None = None,
   num_audio_examples: int = 4,
 ) -> music_hook.EvaluateMusic:
-  """Music of held-out captions by the stage that is trained.
+  """Music of held-out captions, or of none, by the stage that is trained.
 
   Args:
     corpus: A prepared corpus; the middles of its pieces are the reference.
     codec: The folder of its bundle.
-    conditioner: The folder of its bundle.
+    conditioner: The folder of its bundle; None of an AudioLM, which makes
+      music without prompts.
     stages: The folders of the other two.
     every_steps: When; also at the end of the run.
     split: Of the corpus.
     num_references: Pieces of the reference, spread evenly over the split; all
       of a smaller one. They are heard before the first step.
     num_prompts: Pieces to make: of the first caption of so many of these, each
-      paired with its piece.
+      paired with its piece. Without a conditioner, of so many seeds.
     prompts: A file of `musiclm prompts` in place of captions; prompts spread
       evenly over it are taken.
     seconds: Length of a piece, and of each of the reference.
@@ -66,8 +66,8 @@ def evaluate_music(
     num_audio_examples: Pieces whose audio is logged.
   """
   of_model = {'mulan': conditioner, 'codec': codec}
-  wanted = [spec.partition('=')[::2] for spec in embedders]
-  ears = [loading.load(n, path or of_model.get(n)) for n, path in wanted]
+  named = [spec.partition('=')[::2] for spec in embedders]
+  ears = [loading.load(n, path or of_model.get(n)) for n, path in named]
   options = argparse.Namespace(
     split=[split],
     seconds=seconds,
@@ -75,35 +75,29 @@ def evaluate_music(
       num_references, len(corpora.AudioCorpus(corpus).clips(split))
     ),
   )
-  asked = (
-    _captions(corpus, options=options)
-    if prompts is None
-    else prompt_files.read(prompts)
-  )
-  if not 1 <= num_prompts <= len(asked):
+  asked, wanted = [], {'num_samples': num_prompts, 'seed': seed}
+  if conditioner is not None:
+    asked = _asked(corpus, prompts, number=num_prompts, options=options)
+    # A caption may be there twice.
+    seeds = [*range(seed, seed + num_prompts)]
+    wanted = {'prompts': [prompt.text for prompt in asked], 'seed': seeds}
+  elif prompts is not None:
     raise ValueError(
-      f'{num_prompts} prompts are wanted, and {prompts or corpus} has'
-      f' {len(asked)}; change num_prompts.'
+      f'{prompts} is given, and no conditioner that understands prompts; leave'
+      ' one of them out, or give both.'
     )
-  asked = [asked[n * len(asked) // num_prompts] for n in range(num_prompts)]
 
   others = _others(codec=codec, conditioner=conditioner, stages=stages)
   reference = _clips.of_corpus(corpus, options=options)
   return music_hook.EvaluateMusic(
     others=others,
-    prompts=[
-      dataclasses.replace(prompt, file=f'piece {number}')
-      for number, prompt in enumerate(asked, start=1)
-    ],
+    prompts=asked,
     reference=music.hear(
       reference.clips, source=reference.source, embedders=ears
     ),
     embedders=ears,
     request=Request(
-      prompts=[prompt.text for prompt in asked],
-      seconds=seconds,
-      seed=[*range(seed, seed + num_prompts)],  # A caption may be there twice.
-      sampling=sampling or SamplingConfig(),
+      seconds=seconds, sampling=sampling or SamplingConfig(), **wanted
     ),
     every_steps=every_steps,
     num_audio_examples=num_audio_examples,
@@ -148,14 +142,31 @@ def evaluate_codec(
 
 
 def _others(
-  *, codec: str, conditioner: str, stages: Sequence[str]
+  *, codec: str, conditioner: str | None, stages: Sequence[str]
 ) -> music_hook.Others:
   loaded = [bundle.load(folder, kind='stage') for folder in stages]
   return music_hook.Others(
     codec=load_codec(codec),
-    conditioner=load_conditioner(conditioner),
+    conditioner=conditioner and load_conditioner(conditioner),
     stages={stage.config.spec.name: stage for stage in loaded},
   )
+
+
+def _asked(
+  corpus: str, prompts: str | None, *, number: int, options: argparse.Namespace
+) -> list[Prompt]:
+  """So many captions, or prompts of a file, spread evenly."""
+  found = (
+    _captions(corpus, options=options)
+    if prompts is None
+    else prompt_files.read(prompts)
+  )
+  if not 1 <= number <= len(found):
+    raise ValueError(
+      f'{number} prompts are wanted, and {prompts or corpus} has'
+      f' {len(found)}; change num_prompts.'
+    )
+  return [found[n * len(found) // number] for n in range(number)]
 
 
 def _captions(corpus: str, *, options: argparse.Namespace) -> list[Prompt]:

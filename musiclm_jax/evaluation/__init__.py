@@ -14,7 +14,8 @@ by heart.
 `music`: any folder beside a reference, by what of `embedders` listens:
 `frechet` over `moments`, `kld`, `cycle_consistency` and `level`; `clips`: what
 it is read from, and `degradations`: made worse by a known amount. `music_hook`,
-`codec_hook`: the same, and `codec`, while a model is trained.
+`codec_hook`: the same, and `codec`, while a model is trained; `in_training`: what
+these share.
 `adherence`: whether music is what its prompt states; `prompts`: sets of them.
 `listening`, `listening_page`, `listening_votes`: a blind test, its statistics.
 `results`: all reports on one page. `bootstrap`: intervals. `report`,

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
-from musiclm_jax.checkpoints import bundle
 from musiclm_jax.evaluation import codec as evaluation
-from musiclm_jax.evaluation.music_hook import of_first_process
+from musiclm_jax.evaluation import in_training
 from musiclm_jax.training.hooks import Run
-from musiclm_jax.training.state import Trainable, TrainState
 
 
 class EvaluateCodec:
@@ -50,26 +47,25 @@ class EvaluateCodec:
     self._metrics = dict(metrics)
     self._levels = tuple(levels)
     self._name = name
-    self._has_checked = False
+    self._published = in_training.Published('codec', hook='EvaluateCodec')
 
   def due(self, run: Run) -> bool:
-    if not self._has_checked:  # After the first step, not hours later.
-      jax.eval_shape(lambda state: _check(run.training, state), run.state)
-      self._has_checked = True
+    self._published.check_once(run)
     return run.every(self._every_steps)
 
   def __call__(self, run: Run) -> None:
-    contents = run.training.bundle(run.state)
-    weights = jax.tree.map(bundle.to_host, contents.weights)
+    contents = self._published.of(run)
     systems = evaluation.Systems(
-      codec=contents.config.make_codec(weights, stream=contents.stream_out),
+      codec=contents.config.make_codec(
+        contents.weights, stream=contents.stream_out
+      ),
       levels=self._levels,
       opus_kbps=(),
     )
     found = evaluation.evaluate(
       systems, self._each_clip(run.beat), metrics=self._metrics
     )
-    figures = of_first_process(
+    figures = in_training.of_first_process(
       {
         f'{self._name}/{metric}/levels_{count}': float(np.mean(values))
         for count, system in zip(systems.levels, found.systems, strict=True)
@@ -85,13 +81,3 @@ class EvaluateCodec:
     for clip in self._clips:
       beat()
       yield clip
-
-
-def _check(training: Trainable, state: TrainState) -> None:
-  """Raises unless a codec would be published."""
-  kind = training.bundle(state).kind
-  if kind != 'codec':
-    raise ValueError(
-      f'Clips are copied by a codec, and this run trains a {kind!r}; leave'
-      ' EvaluateCodec out of its hooks.'
-    )

@@ -91,7 +91,8 @@ class MusicReport:
     frechet: By embedder.
     kld: By classifier.
     consistency: By embedder that knows texts; empty without two different
-      prompts, since what counts is what music gains over the other's.
+      prompts, since what counts is what music gains over the other's; a warning
+      says so.
     num_pairs: Clips that have a reference of their own.
     warnings: What makes figures weak.
   """
@@ -196,6 +197,10 @@ def evaluate(
   warnings = [*_warnings(generated, reference, distances, embedders=embedders)]
   if klds:
     warnings += _of_lost_pairs(generated, reference, prompts)
+  if readers and not prompts:
+    warnings.append(
+      'MCC is left out: nothing says what the music was asked to be'
+    )
   if asked and not is_varied:
     warnings.append(
       'MCC is left out: all prompts are one text, and it wants two different'

@@ -2,7 +2,8 @@
 """Music while a stage is trained: made by it in a cascade, heard and measured.
 
 What `musiclm evaluate music` tells of a folder, of a few pieces every so many
-steps: FAD, KLD, MCC and levels (see `music`). The stage is taken as it would be
+steps: FAD, KLD, MCC and levels (see `music`); of a model without a conditioner,
+as an AudioLM, what needs no prompts. The stage is taken as it would be
 published, with averaged weights where the run keeps an average, and the other
 bundles as they are; seeds and prompts stay the same, so that what changes is
 the stage. Few pieces say little of FAD by itself: read its course.
@@ -22,17 +23,16 @@ from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging
 
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.codec.base import Codec
 from musiclm_jax.conditioning.base import Conditioner
 from musiclm_jax.evaluation import clips as clips_of
-from musiclm_jax.evaluation import music
+from musiclm_jax.evaluation import in_training, music
 from musiclm_jax.evaluation.embedders.base import Embedder
 from musiclm_jax.evaluation.prompts import Prompt
-from musiclm_jax.inference import assembly
+from musiclm_jax.inference import assembly, prompting
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.inference.music_lm import Music, MusicLM
@@ -40,7 +40,6 @@ from musiclm_jax.inference.request import Request
 from musiclm_jax.stages.lm import StageLMConfig
 from musiclm_jax.streams import require_same_stream
 from musiclm_jax.training.hooks import Run
-from musiclm_jax.training.state import Trainable, TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,13 +48,13 @@ class Others:
 
   Attributes:
     codec: Acoustic codes to audio.
-    conditioner: Prompts to codes.
+    conditioner: Prompts to codes; None where the stages read none.
     stages: The other two, by name; their weights stay on the host between two
       evaluations.
   """
 
   codec: Codec
-  conditioner: Conditioner
+  conditioner: Conditioner | None
   stages: Mapping[str, bundle.Bundle]
 
   def require_fit(self, config: StageLMConfig) -> None:
@@ -71,14 +70,19 @@ class Others:
         f' give all but it of {", ".join(assembly.STAGES)}.'
       )
     configs = {n: stage.config for n, stage in self.stages.items()}
-    Cascade(
-      **{
-        n: StageDecoder(config=c, params=None)
-        for n, c in {**configs, name: config}.items()
-      }
+    configs[name] = config
+    cascade = Cascade(
+      **{n: StageDecoder(config=c, params=None) for n, c in configs.items()}
     )  # Says by itself whether stages fit to each other.
-    for stage in (*configs.values(), config):
-      for maker in (self.codec, self.conditioner):
+    makers = [m for m in (self.codec, self.conditioner) if m is not None]
+    made = {maker.stream.name for maker in makers}
+    if lost := cascade.condition_names - made:
+      raise ValueError(
+        f'The stages read {", ".join(sorted(lost))} codes, and there is no'
+        ' conditioner that makes them; give its bundle.'
+      )
+    for stage in configs.values():
+      for maker in makers:
         wanted = stage.spec.streams.get(maker.stream.name)
         if wanted is not None:
           require_same_stream(
@@ -128,42 +132,44 @@ class EvaluateMusic:
 
     Args:
       others: The model that the stage is put into.
-      prompts: What is asked for; `file` is what a piece is called, and
-        `reference` its pair for KLD.
+      prompts: What is asked for, a piece each; `reference` is its pair for KLD.
+        Empty where the model takes none.
       reference: What pieces are held against.
       embedders: Those that hear both sides.
-      request: Of the prompts: length, seed, sampling.
+      request: Of these pieces: length, seeds, sampling.
       every_steps: When; also at the end of the run.
       num_audio_examples: Pieces whose audio is logged.
       name: Figures are named `<name>/...`.
+
+    Raises:
+      ValueError: Prompts or guidance are asked of a model without conditioner.
     """
+    if others.conditioner is None:  # Now, not when the first piece is made.
+      prompting.pieces(request, conditioner=None, ticks_of=lambda seconds: 0)
     self._others = others
-    self._prompts = tuple(prompts)
+    self._prompts = tuple(
+      dataclasses.replace(prompt, file=_name(number))
+      for number, prompt in enumerate(prompts)
+    )
     self._reference = reference
     self._embedders = tuple(embedders)
     self._request = request
     self._every_steps = every_steps
     self._num_audio_examples = num_audio_examples
     self._name = name
-    self._has_checked = self._has_warned = False
+    self._has_warned = False
+    self._published = in_training.Published(
+      'stage',
+      hook='EvaluateMusic',
+      require=lambda contents: others.require_fit(contents.config),
+    )
 
   def due(self, run: Run) -> bool:
-    if not self._has_checked:  # After the first step, not hours later.
-      jax.eval_shape(
-        lambda state: self._others.require_fit(
-          _stage_of(run.training, state).config
-        ),
-        run.state,
-      )
-      self._has_checked = True
+    self._published.check_once(run)
     return run.every(self._every_steps)
 
   def __call__(self, run: Run) -> None:
-    contents = _stage_of(run.training, run.state)
-    weights = jax.tree.map(bundle.to_host, contents.weights)
-    model = self._others.with_stage(
-      dataclasses.replace(contents, weights=weights)
-    )
+    model = self._others.with_stage(self._published.of(run))
     made = model.compose(self._request, progress=lambda *_: run.beat())
     generated = music.hear(
       self._clips(made, beat=run.beat),
@@ -182,15 +188,15 @@ class EvaluateMusic:
         logging.warning('%s: %s.', self._name, warning)
       self._has_warned = True
     figures = {f'{self._name}/{k}': v for k, v in figures_of(found).items()}
-    figures = of_first_process(figures)
+    figures = in_training.of_first_process(figures)
     run.writer.scalars(run.step, figures)
     run.figures.update(figures)
     run.writer.waveforms(
       run.step,
       {
-        f'{self._name}/{prompt.file}, {prompt.text}': waveform[None]
-        for prompt, waveform in zip(
-          self._prompts[: self._num_audio_examples], made.waveform
+        f'{self._name}/{_name(number)}, {made.prompts[number]}': waveform[None]
+        for number, waveform in enumerate(
+          made.waveform[: self._num_audio_examples]
         )
       },
       sample_rate_hz=made.sample_rate_hz,
@@ -199,10 +205,12 @@ class EvaluateMusic:
   def _clips(
     self, made: Music, *, beat: Callable[[], None]
   ) -> Iterator[clips_of.Clip]:
-    for prompt, waveform in zip(self._prompts, made.waveform, strict=True):
+    for number, waveform in enumerate(made.waveform):
       beat()
       yield clips_of.Clip(
-        name=prompt.file, waveform=waveform, sample_rate_hz=made.sample_rate_hz
+        name=_name(number),
+        waveform=waveform,
+        sample_rate_hz=made.sample_rate_hz,
       )
 
 
@@ -223,26 +231,8 @@ def figures_of(found: music.MusicReport) -> dict[str, float]:
   return figures
 
 
-def of_first_process(figures: dict[str, float]) -> dict[str, float]:
-  """The same figures in every process, for they may decide what is kept."""
-  if jax.process_count() == 1:
-    return figures
-  from jax.experimental import multihost_utils
-
-  values = np.array(list(figures.values()), np.float32)
-  values = multihost_utils.broadcast_one_to_all(values)
-  return dict(zip(figures, map(float, values)))
-
-
-def _stage_of(training: Trainable, state: TrainState) -> bundle.BundleContents:
-  """What would be published."""
-  contents = training.bundle(state)
-  if contents.kind != 'stage':
-    raise ValueError(
-      f'Music is made by a stage, and this run trains a {contents.kind!r};'
-      ' leave EvaluateMusic out of its hooks.'
-    )
-  return contents
+def _name(number: int) -> str:
+  return f'piece {number + 1}'
 
 
 def _nothing_to_continue() -> NoReturn:

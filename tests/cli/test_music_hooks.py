@@ -104,6 +104,18 @@ def test_a_file_of_prompts_takes_the_place_of_captions(
   ]
 
 
+def test_without_a_conditioner_pieces_of_as_many_seeds_are_made(
+  folders, corpus, asked
+):
+  options = {'conditioner': None, 'embedders': ['musicnn'], 'seed': 5}
+  hook = music_of(folders, corpus, **options)
+  assert hook._prompts == () and hook._others.conditioner is None
+  assert hook._request.prompts is None
+  assert hook._request.seeds().tolist() == [5, 6]
+  with pytest.raises(ValueError, match='no conditioner that understands'):
+    music_of(folders, corpus, prompts='prompts.jsonl', **options)
+
+
 def test_more_prompts_than_there_are_is_an_error(folders, corpus, asked):
   with pytest.raises(ValueError, match='4 prompts are wanted, and .* has 3;'):
     music_of(folders, corpus, num_prompts=NUM_PIECES + 1)

@@ -75,14 +75,20 @@ def test_what_makes_figures_weak_is_said():
   assert '1 generated clips are shorter than the 0.5 s that toy' in told
   assert 'FAD-toy: 1 samples of the set are few for 2' in told
   assert 'flatness' not in music.level_estimates(generated)
-  # Nothing of it holds for plenty of sound.
+  assert 'MCC is left out: nothing says what the music was asked' in told
+  # Nothing of it holds for plenty of sound and two prompts.
   plenty = _heard(
     {
       f'{n}.wav': toy_ear.tone(200 * n, amplitude=(n % 3 + 1) / 5)
       for n in range(1, 6)
     }
   )
-  assert music.evaluate(plenty, plenty, embedders=[EAR]).warnings == ()
+  asked = [
+    Prompt(text='a loud tone', file='1.wav'),
+    Prompt(text='a high tone', file='2.wav'),
+  ]
+  found = music.evaluate(plenty, plenty, embedders=[EAR], prompts=asked)
+  assert found.warnings == ()
 
 
 def test_prompts_find_their_files_in_any_order_and_number():

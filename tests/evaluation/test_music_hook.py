@@ -17,8 +17,9 @@ from musiclm_jax.codec.base import load_codec
 from musiclm_jax.conditioning.base import load_conditioner
 from musiclm_jax.evaluation import clips, music, music_hook
 from musiclm_jax.evaluation.prompts import Prompt
-from musiclm_jax.inference.music_lm import MusicLM
+from musiclm_jax.inference.music_lm import Music, MusicLM
 from musiclm_jax.inference.request import Request
+from musiclm_jax.inference.settings import SamplingConfig
 from musiclm_jax.layers.transformer import TransformerConfig
 from musiclm_jax.stages import lm
 from musiclm_jax.stages.objective import StageObjective
@@ -29,13 +30,13 @@ from tests.evaluation import toy_ear
 from tests.inference import toys
 from tests.training import test_loop_processes
 from tests.training.test_hooks import Recorder
-from tests.training.toys import Reconstruction
 
 BATCH, SECONDS = 8, 5
 PROMPTS = (
-  Prompt(text='a loud tone', file='1', reference='first'),
-  Prompt(text='a high tone', file='2', reference='second'),
+  Prompt(text='a loud tone', reference='first'),
+  Prompt(text='a high tone', reference='second'),
 )
+NAMES = ('piece 1', 'piece 2')
 
 
 class Ear(toy_ear.ToyEar):
@@ -223,20 +224,26 @@ def test_music_is_that_of_the_bundle_that_would_be_published(
   texts = [prompt.text for prompt in PROMPTS]
   wanted = whole.generate(texts, seconds=SECONDS, seed=7)
   assert wanted.std() > 0
-  assert list(audio) == ['music/1, a loud tone', 'music/2, a high tone']
+  assert list(audio) == [
+    'music/piece 1, a loud tone',
+    'music/piece 2, a high tone',
+  ]
   for found, waveform in zip(audio.values(), wanted):
     np.testing.assert_array_equal(found, waveform[None])
 
   # Figures are those of the folder's report.
   heard = music.hear(
     [
-      clips.Clip(name=p.file, waveform=w, sample_rate_hz=toys.RATE_HZ)
-      for p, w in zip(PROMPTS, wanted)
+      clips.Clip(name=name, waveform=w, sample_rate_hz=toys.RATE_HZ)
+      for name, w in zip(NAMES, wanted)
     ],
     source='here',
     embedders=[Ear()],
   )
-  found = music.evaluate(heard, reference(), embedders=[Ear()], prompts=PROMPTS)
+  prompts = [
+    dataclasses.replace(p, file=name) for p, name in zip(PROMPTS, NAMES)
+  ]
+  found = music.evaluate(heard, reference(), embedders=[Ear()], prompts=prompts)
   assert run.writer.figures == {4: run.figures}
   assert {
     'music/fad/toy': found.frechet['toy'].distance.mean,
@@ -259,18 +266,103 @@ def test_others_that_do_not_fit_are_refused_after_the_first_step(run, others):
     hook_of(dataclasses.replace(others, conditioner=stranger)).due(first)
 
 
-def test_a_run_of_another_kind_is_refused(run, others):
-  training = Training(
-    objective=Reconstruction(), optimizer=optimizers.adam(learning_rate=0.1)
+def without_prompts(others) -> music_hook.EvaluateMusic:
+  return hook_of(
+    others,
+    prompts=(),
+    request=Request(seconds=SECONDS, seed=7, num_samples=2),
   )
-  batch = {
-    batches.WAVEFORM: np.zeros((8, 24), np.float32),
-    batches.SAMPLE_MASK: np.ones((8, 24), bool),
+
+
+def test_without_prompts_there_are_the_figures_that_want_none(
+  run, others, monkeypatch
+):
+  asked, told = [], []
+
+  class Model:
+    def compose(self, request, *, progress):
+      asked.append(request)
+      draw = np.random.default_rng(1)
+      return mock.Mock(
+        spec=Music,
+        waveform=draw.normal(0, 0.1, (2, 300)).astype(np.float32),
+        sample_rate_hz=toys.RATE_HZ,
+        prompts=('unprompted', 'unprompted'),
+      )
+
+  monkeypatch.setattr(
+    music_hook.Others, 'with_stage', lambda self, contents: Model()
+  )
+  monkeypatch.setattr(
+    music_hook.logging,
+    'warning',
+    lambda line, *parts: told.append(line % parts),
+  )
+  own = dataclasses.replace(run, writer=Recorder(), figures={})
+  without_prompts(others)(own)
+  assert asked[0].prompts is None and asked[0].seeds().tolist() == [7, 8]
+  assert {'music/fad/toy', 'music/kld_of_sets/toy', 'music/level/rms_db'} <= (
+    own.figures.keys()
+  )
+  assert not any('mcc' in name or 'pairs' in name for name in own.figures)
+  assert any('MCC is left out: nothing says' in line for line in told)
+  audio, _ = own.writer.audio[4]
+  assert list(audio) == [f'music/{name}, unprompted' for name in NAMES]
+
+
+def test_stages_that_read_a_condition_want_its_conditioner(others):
+  body = others.stages['fine'].config.transformer
+  unconditional = {
+    spec.name: lm.StageLMConfig(spec=spec, transformer=body)
+    for spec in toys.specs(
+      mulan=None,
+      semantic=others.stages['semantic'].config.spec.output.stream,
+      acoustic=others.codec.stream,
+    )
   }
-  state = run.partitioner.first_state(training, seed=0, batch=batch)
-  other = dataclasses.replace(run, training=training, state=state, step=1)
-  with pytest.raises(ValueError, match="this run trains a 'toy'"):
-    hook_of(others).due(other)
+  rest = {
+    name: dataclasses.replace(stage, config=unconditional[name])
+    for name, stage in others.stages.items()
+  }
+  without = dataclasses.replace(others, conditioner=None, stages=rest)
+  without.require_fit(unconditional['coarse'])
+  without = dataclasses.replace(without, stages=others.stages)
+  with pytest.raises(ValueError, match='read mulan codes, and there is no'):
+    without.require_fit(unconditional['coarse'])
+
+
+def test_prompts_and_guidance_want_a_conditioner_before_the_first_step(others):
+  without = dataclasses.replace(others, conditioner=None)
+  with pytest.raises(ValueError, match='takes no prompt; leave it out'):
+    hook_of(without)
+  guided = SamplingConfig(guidance_scale=3.0)
+  with pytest.raises(ValueError, match='Guidance goes away'):
+    hook_of(without, prompts=(), request=Request(sampling=guided))
+
+
+@pytest.mark.slow
+def test_an_audiolm_is_heard(run, tmp_path):
+  toys.publish_audiolm(tmp_path)
+  stages = {
+    name: bundle.load(tmp_path / 'stages' / name, kind='stage')
+    for name in ('semantic', 'coarse', 'fine')
+  }
+  training = mock.Mock(bundle=lambda state: stages['coarse'])
+  own = dataclasses.replace(
+    run, training=training, writer=Recorder(), figures={}
+  )
+  others = music_hook.Others(
+    codec=load_codec(tmp_path / 'codec'),
+    conditioner=None,
+    stages={name: stages[name] for name in ('semantic', 'fine')},
+  )
+  hook = without_prompts(others)
+  assert not hook.due(dataclasses.replace(own, step=1))
+  hook(own)
+  assert own.figures['music/fad/toy'] > 0
+  audio, _ = own.writer.audio[4]
+  first, second = audio.values()
+  assert np.std(first) > 0 and np.abs(first - second).max() > 0
 
 
 @pytest.mark.slow
