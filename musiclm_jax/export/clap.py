@@ -101,26 +101,24 @@ def convert(checkpoint: _Path, output: _Path, *, tokenizer: _Path) -> str:
   if not checkpoint.is_file():
     raise ValueError(f'{checkpoint} is no file; name a checkpoint of LAION.')
   library = _transformers()
-  state = state_dicts.read(checkpoint)
-  # As it was trained on several devices.
-  state = {name.removeprefix('module.'): a for name, a in state.items()}
-  model = _model(rename(state), checkpoint=checkpoint, library=library)
-  config = model.config
-  extractor = library.ClapFeatureExtractor(
-    truncation='fusion' if config.audio_config.enable_fusion else 'rand_trunc',
-    **_FRONT_END,
-  )
-  _require_filters(extractor, state, checkpoint=checkpoint)
-  processor = library.ClapProcessor(
-    feature_extractor=extractor,
-    tokenizer=_tokenizer(
-      tokenizer, num_words=config.text_config.vocab_size, library=library
-    ),
-  )
-  sha256 = _sha256(checkpoint)
   with folder.staged(output) as directory:
+    state = state_dicts.read(checkpoint)
+    # As it was trained on several devices.
+    state = {name.removeprefix('module.'): a for name, a in state.items()}
+    model = _model(rename(state), checkpoint=checkpoint, library=library)
+    is_fused = model.config.audio_config.enable_fusion
+    extractor = library.ClapFeatureExtractor(
+      truncation='fusion' if is_fused else 'rand_trunc', **_FRONT_END
+    )
+    _require_filters(extractor, state, checkpoint=checkpoint)
+    num_words = model.config.text_config.vocab_size
+    words = _tokenizer(tokenizer, num_words=num_words, library=library)
+    processor = library.ClapProcessor(
+      feature_extractor=extractor, tokenizer=words
+    )
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
+    sha256 = _sha256(checkpoint)
     (directory / README).write_text(
       _readme(checkpoint, sha256=sha256, tokenizer=tokenizer)
     )
@@ -160,12 +158,12 @@ def sizes(weights: Weights) -> dict[str, Any]:
     'text_model.embeddings.word_embeddings.weight'
   ].shape
   layer = 'text_model.encoder.layer.{}.intermediate.dense.bias'
-  block = _AUDIO + 'layers.{}.blocks.{}.layernorm_before.bias'
   heads = (
     _AUDIO + 'layers.{}.blocks.0.attention.self.relative_position_bias_table'
   )
   depths = []
-  while depth := _count(weights, block.replace('{}', str(len(depths)), 1)):
+  block = 'blocks.{}.layernorm_before.bias'
+  while depth := _count(weights, f'{_AUDIO}layers.{len(depths)}.{block}'):
     depths.append(depth)
   projection = weights['audio_projection.linear1.weight']
   text = 'text_model.embeddings.position_embeddings.weight'
@@ -292,8 +290,8 @@ def _readme(
     '# CLAP\n\nConverted by musiclm_jax; names and layouts are those of'
     ' `transformers`, and no value was changed.\n\n'
     f'| from | SHA-256 |\n| --- | --- |\n{rows}\n'
-    'Neither file states its licence: that under which its publisher offers it'
-    ' holds for this folder too.\n'
+    'None of these files states its licence: that under which its publisher'
+    ' offers it holds for this folder too.\n'
   )
 
 

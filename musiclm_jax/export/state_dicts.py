@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 
 import numpy as np
 import torch
@@ -30,8 +31,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with torch.serialization.safe_globals(_NUMBERS):
       found = torch.load(path, map_location='cpu', weights_only=True)
   except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    code = re.search(r'GLOBAL (\S+)', str(error))
+    why = f' (it wants to run {code[1]})' if code else ''
     raise ValueError(
-      f'{path} is no file of weights that PyTorch saved; give a state dict.'
+      f'{path} is no file of weights that PyTorch saved{why}; give a state dict.'
     ) from error
   found = found.get('state_dict', found) if isinstance(found, dict) else found
   if not isinstance(found, dict) or not all(

@@ -46,7 +46,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
       return os.mkdir, (str(ran),)
 
   torch.save({'state_dict': {}, 'more': Runs()}, tmp_path / 'code.pth')
-  with pytest.raises(ValueError, match='no file of weights'):
+  with pytest.raises(ValueError, match=r'no file .*wants to run posix\.mkdir'):
     state_dicts.read(tmp_path / 'code.pth')
   assert not ran.exists()
 
