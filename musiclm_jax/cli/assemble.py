@@ -11,13 +11,16 @@ Five make an AudioLM, whose stages were trained without a condition: leave out
 
 The bundles stay where they are, and paths are kept relative to the output. What
 was trained on codes of another model is refused, and nothing is written.
+
+--guidance, --temperature, --top_k and --top_p become the model's own: what it is
+sampled with wherever nobody says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from musiclm_jax.cli import flags
+from musiclm_jax.cli import flags, sampling_flags
 from musiclm_jax.cli import main as shell
 
 
@@ -40,10 +43,12 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument(
     '--output', required=True, metavar='DIR', help='folder to write to'
   )
+  sampling_flags.add(parser)
   options = parser.parse_args(argv)
 
   # Late, so that `--help` and a wrong command answer at once.
   from musiclm_jax.inference import assembly
+  from musiclm_jax.inference.settings import SamplingConfig
 
   assembly.write(
     options.output,
@@ -53,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
     stages={
       name: getattr(options, f'{name}_stage') for name in assembly.STAGES
     },
+    sampling=sampling_flags.read(options, own=SamplingConfig()),
   )
   prompt = ' --prompt …' if options.conditioner else ''
   print(

@@ -24,6 +24,9 @@ A prompt may change over time: --schedule names a file of lines `SECONDS TEXT`.
 Audio may take its place (--prompt_audio), or be what the music goes on from
 (--continue_from; --seconds then counts it too). An AudioLM, a model without a
 conditioner, takes no prompt and ranks nothing.
+
+Stages draw as the model states (`musiclm assemble`), but for --guidance,
+--temperature, --top_k and --top_p.
 """
 
 from __future__ import annotations
@@ -31,14 +34,13 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import dataclasses
 import io
 import pathlib
 import sys
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from musiclm_jax.cli import flags
+from musiclm_jax.cli import flags, sampling_flags
 from musiclm_jax.cli import main as shell
 from musiclm_jax.cli.stopwatch import Stopwatch
 
@@ -48,8 +50,6 @@ if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
   from musiclm_jax.inference.music_lm import Music, MusicLM
   from musiclm_jax.inference.request import Request
   from musiclm_jax.inference.settings import SamplingConfig
-
-_STAGES = ('semantic', 'coarse', 'fine')
 
 
 def main(argv: Sequence[str]) -> None:
@@ -73,15 +73,16 @@ def _generate(
   if output.exists() and not output.is_dir():
     raise flags.UsageError(f'--output: {output} is a file; name a folder.')
   sources = ('prompt', 'prompts', 'schedule', 'prompt_audio', 'continue_from')
-  sampling = _sampling(options)
 
   from musiclm_jax.cli import generate_files, train
   from musiclm_jax.evaluation import prompts
   from musiclm_jax.inference import assembly
   from musiclm_jax.inference.music_lm import MusicLM
 
+  assembled = assembly.read(options.model)
+  sampling = sampling_flags.read(options, own=assembled.sampling)
   if not any(getattr(options, source) for source in sources):
-    if assembly.read(options.model).mulan is not None:
+    if assembled.mulan is not None:
       named = ', '.join(f'--{source}' for source in sources)
       raise flags.UsageError(f'nothing says what to make; give one of {named}.')
   train.keep_compiled_programs()
@@ -128,58 +129,14 @@ def _parser() -> flags.Parser:
   add('--num_samples', type=int, default=1, help='pieces for each prompt')
   add('--output', required=True, help='folder to write to')
   add('--stream', action='store_true', help='see above')
-  add('--guidance', type=float, help='scale of classifier-free guidance')
-  for name, kind, about in (
-    ('temperature', float, '0 takes the likeliest code'),
-    ('top_k', int, 'how many of the likeliest codes may be drawn'),
-    ('top_p', float, 'the share of probability that may be drawn'),
-  ):
-    add(
-      f'--{name}',
-      type=_per_stage(kind),
-      help=f'{about}; one for all stages, or one for each, such as 1,0.95,0.4',
-    )
+  sampling_flags.add(parser)
   add(
     '--dtype',
-    choices=('float32', 'bfloat16'),
-    help='of the stages; as they were trained if left out',
+    choices=('float32', 'bfloat16', 'int8'),
+    help="of the stages; int8 is that of their layers' kernels alone; as they"
+    ' were trained if left out',
   )
   return parser
-
-
-def _per_stage(kind: type) -> Any:
-  """Reads one number, or three, as three."""
-
-  def read(text: str) -> tuple[Any, ...]:
-    values = tuple(kind(part) for part in text.split(','))
-    if len(values) not in (1, len(_STAGES)):
-      raise argparse.ArgumentTypeError(
-        f'{text!r} has {len(values)} numbers; give 1 for all stages or'
-        f' {len(_STAGES)} for {", ".join(_STAGES)}'
-      )
-    return values * len(_STAGES) if len(values) == 1 else values
-
-  read.__name__ = 'number'
-  return read
-
-
-def _sampling(options: argparse.Namespace) -> SamplingConfig:
-  from musiclm_jax.inference import sampling as samplers
-  from musiclm_jax.inference.settings import SamplingConfig
-
-  config = SamplingConfig(guidance_scale=options.guidance)
-  chosen = {}
-  for number, stage in enumerate(_STAGES):
-    given = {
-      name: getattr(options, name)[number]
-      for name in ('temperature', 'top_k', 'top_p')
-      if getattr(options, name) is not None
-    }
-    if given.get('temperature') == 0:
-      chosen[stage] = samplers.greedy
-    else:
-      chosen[stage] = dataclasses.replace(getattr(config, stage), **given)
-  return dataclasses.replace(config, **chosen)
 
 
 def _request(
@@ -270,7 +227,7 @@ def _compose(
   with progress.Progress(*columns) as display:
     tasks = {
       stage: display.add_task(stage, total=1.0, start=False)
-      for stage in _STAGES
+      for stage in sampling_flags.STAGES
     }
 
     def told(stage: str, share: float) -> None:

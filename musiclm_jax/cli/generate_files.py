@@ -69,13 +69,6 @@ def pieces(
     }
 
 
-def _told(sampler: Any) -> Any:
-  """A sampler in JSON: its name, or its numbers."""
-  if dataclasses.is_dataclass(sampler):
-    return dataclasses.asdict(sampler)
-  return sampler.__name__
-
-
 def _slug(text: str) -> str:
   """Some of the text, as a file name."""
   return re.sub(r'[^a-z0-9]+', '_', text.lower()).strip('_')[:40] or 'music'
@@ -117,7 +110,7 @@ def write(
     'fingerprints': music_lm.fingerprints,
     'seconds': float(request.seconds),
     'sample_rate_hz': music.sample_rate_hz,
-    'sampling': {k: _told(getattr(sampling, k)) for k in _STAGES},
+    'sampling': {k: dataclasses.asdict(getattr(sampling, k)) for k in _STAGES},
     'guidance': sampling.guidance_scale,
     'picture': PICTURE,
     'time_spent': {k: round(v, 3) for k, v in music.seconds.items()},

@@ -65,12 +65,13 @@ def export(
     from musiclm_jax.export import onnx_files
   model = demo.resolve(model)
   bundles = folders.read_bundles(model)
+  sampling = folders.read_sampling(model)
   sheet = parity.Sheet(
     clips=clips.about,
     fingerprints={place: found.fingerprint for place, found in bundles.items()},
   )
   with folders.staged(output) as directory:
-    folders.write(directory, bundles)
+    folders.write(directory, bundles, sampling=sampling)
     compared = {place: reference.plain(b) for place, b in bundles.items()}
     for place, found in compared.items():
       COMPARISONS[found.kind](
@@ -78,7 +79,11 @@ def export(
       )
     if len(bundles) > 1:
       parity_music_lm.compare(
-        sheet, bundles=compared, directory=directory, clips=clips
+        sheet,
+        bundles=compared,
+        sampling=sampling,
+        directory=directory,
+        clips=clips,
       )
     _require_passed(sheet, output)  # Before what takes minutes more.
     if with_programs:

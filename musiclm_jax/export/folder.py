@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an exported folder holds, and how it is written.
 
-    config.json            format, and the fingerprints of all components
+    config.json            format, the fingerprints of all components, and how
+                           the model wants to be sampled
     modeling_musiclm/      the PyTorch modules, a package of their own
     codec/ semantic/ mulan/ stages/{semantic,coarse,fine}/
       config.json          the bundle's own model.json
@@ -28,6 +29,8 @@ import safetensors.numpy
 from musiclm_jax.checkpoints import bundle, config_json
 from musiclm_jax.export import naming
 from musiclm_jax.inference import assembly as assemblies
+from musiclm_jax.inference import settings
+from musiclm_jax.inference.settings import SamplingConfig
 from musiclm_jax.stages.spec import StageSpec
 
 # Of the folder; `pytorch/configuration.py` names the same.
@@ -89,8 +92,18 @@ def read_bundles(model: _Path) -> dict[str, bundle.Bundle]:
   return dict(_placed(bundle.load(folder)) for folder in folders)
 
 
+def read_sampling(model: _Path) -> SamplingConfig:
+  """How a model wants to be sampled; of one bundle alone, the defaults."""
+  if not (pathlib.Path(model) / assemblies.MUSIC_LM_JSON).exists():
+    return SamplingConfig()
+  return assemblies.read(model).sampling
+
+
 def write(
-  directory: pathlib.Path, bundles: Mapping[str, bundle.Bundle]
+  directory: pathlib.Path,
+  bundles: Mapping[str, bundle.Bundle],
+  *,
+  sampling: SamplingConfig = SamplingConfig(),  # noqa: B008
 ) -> None:
   """Writes components, modules, requirements and the config of all."""
   for place, found in bundles.items():
@@ -105,6 +118,7 @@ def write(
         place: {'kind': found.kind, 'fingerprint': found.fingerprint}
         for place, found in bundles.items()
       },
+      **settings.to_fields(sampling),
     },
   )
 

@@ -25,6 +25,8 @@ from musiclm_jax.checkpoints import fingerprint as fingerprints
 from musiclm_jax.export import folder as folders
 from musiclm_jax.export import naming
 from musiclm_jax.inference import assembly as assemblies
+from musiclm_jax.inference import settings
+from musiclm_jax.inference.settings import SamplingConfig
 from musiclm_jax.streams import TokenStream
 
 # What a codec's codes do not depend on.
@@ -64,13 +66,14 @@ def import_folder(exported: _Path, output: _Path) -> dict[str, str]:
   exported = pathlib.Path(exported)
   fields = _read_json(exported / folders.CONFIG)
   places = _places(exported, fields)
+  sampling = settings.of_fields(fields, path=exported / folders.CONFIG)
   with folders.staged(output) as directory:
     published = {
       place: _publish(directory / place, folder)
       for place, folder in places.items()
     }
     if fields.get('kind') == 'music_lm':
-      _assemble(directory)
+      _assemble(directory, sampling=sampling)
   return published
 
 
@@ -159,7 +162,7 @@ def _token_space(
   return fields['derived_from'] or fields['fingerprint']
 
 
-def _assemble(directory: pathlib.Path) -> None:
+def _assemble(directory: pathlib.Path, *, sampling: SamplingConfig) -> None:
   assemblies.write(
     directory,
     **{
@@ -168,6 +171,7 @@ def _assemble(directory: pathlib.Path) -> None:
       if (directory / name).exists()
     },
     stages={name: directory / 'stages' / name for name in assemblies.STAGES},
+    sampling=sampling,
   )
 
 

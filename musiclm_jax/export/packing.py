@@ -107,7 +107,10 @@ def _copy(
     stages[name] = directory / 'stages' / name
     _copy_bundle(source, stages[name])
   assemblies.write(
-    directory, **{name: directory / name for name in tokenizers}, stages=stages
+    directory,
+    **{name: directory / name for name in tokenizers},
+    stages=stages,
+    sampling=assembly.sampling,
   )
   return [*tokenizers, *(f'stages/{name}' for name in stages)]
 

@@ -2,7 +2,8 @@
 """A whole model beside its export: rows of real clips, and music.
 
 Clips are encoded by JAX's tokenizers, and every stage reads rows of their codes
-on both sides. Then both make the same pieces from the same seeds.
+on both sides. Then both make the same pieces from the same seeds, sampled as
+the model states.
 
 Shapes: codes [batch, frames, levels].
 """
@@ -23,6 +24,7 @@ from musiclm_jax.export.pytorch.music_lm import MusicLM as TorchMusicLM
 from musiclm_jax.inference import assembly, cascade, music_lm
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.inference.request import Request
+from musiclm_jax.inference.settings import SamplingConfig
 
 COMPONENT = 'music_lm'
 
@@ -35,6 +37,7 @@ def compare(
   sheet: parity.Sheet,
   *,
   bundles: Mapping[str, Bundle],
+  sampling: SamplingConfig,
   directory: pathlib.Path,
   clips: Clips,
 ) -> None:
@@ -44,10 +47,11 @@ def compare(
     sheet: Where to.
     bundles: All of the model, by their place in the folder, as
       `reference.plain` gives them.
+    sampling: How the model wants to be sampled.
     directory: The exported folder.
     clips: What the stages' rows are made of.
   """
-  model = _load(bundles)
+  model = _load(bundles, sampling=sampling)
   exported = TorchMusicLM.from_pretrained(directory)
   # Without tokenizers no rows are made of clips; those of random codes stay.
   reads_clips = None not in (exported.semantic, exported.codec.encoder)
@@ -59,7 +63,9 @@ def compare(
   _compare_music(sheet, model, exported)
 
 
-def _load(bundles: Mapping[str, Bundle]) -> music_lm.MusicLM:
+def _load(
+  bundles: Mapping[str, Bundle], *, sampling: SamplingConfig
+) -> music_lm.MusicLM:
   """JAX's model."""
   codec, conditioner = bundles['codec'], None
   if mulan := bundles.get('mulan'):
@@ -81,6 +87,7 @@ def _load(bundles: Mapping[str, Bundle]) -> music_lm.MusicLM:
     cascade=cascade.Cascade(**stages),
     semantic=tokenizer and (lambda: tokenizer),
     fingerprints={place: b.fingerprint for place, b in bundles.items()},
+    sampling=sampling,
   )
 
 

@@ -7,8 +7,10 @@ from audio.
 
     {"format_version": 1, "codec": "codec", "semantic": "semantic",
      "mulan": "conditioner",
-     "stages": {"semantic": "stages/semantic", "coarse": …, "fine": …}}
+     "stages": {"semantic": "stages/semantic", "coarse": …, "fine": …},
+     "sampling": …}
 
+"sampling" is how the model wants to be sampled; see `settings`.
 Paths are relative to the file's folder. Only `model.json` of each bundle is
 read here, so what does not fit is told before any weights are.
 """
@@ -23,9 +25,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from musiclm_jax.checkpoints import bundle, config_json, text_file
-from musiclm_jax.inference import demo
+from musiclm_jax.inference import demo, settings
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
+from musiclm_jax.inference.settings import SamplingConfig
 from musiclm_jax.streams import TokenStream, require_same_stream
 
 MUSIC_LM_JSON = 'music_lm.json'
@@ -40,7 +43,7 @@ _Path = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Assembly:
-  """The folders of the bundles of one model.
+  """The folders of the bundles of one model, and how they are sampled.
 
   Attributes:
     codec: Makes and reads acoustic codes.
@@ -48,12 +51,14 @@ class Assembly:
       from it.
     mulan: Makes the codes of texts and of clips; None of an AudioLM.
     stages: By name, those of `STAGES`.
+    sampling: How the stages draw where nobody says otherwise.
   """
 
   codec: pathlib.Path
   semantic: pathlib.Path | None = None
   mulan: pathlib.Path | None = None
   stages: Mapping[str, pathlib.Path]
+  sampling: SamplingConfig = SamplingConfig()
 
   @property
   def tokenizers(self) -> dict[str, pathlib.Path]:
@@ -75,8 +80,14 @@ class Assembly:
 
     Raises:
       ValueError: One is missing or of another kind, or a stage was trained on
-        codes of another tokenizer: names both fingerprints and what to run.
+        codes of another tokenizer: names both fingerprints and what to run. Or
+        an AudioLM is to be guided.
     """
+    if self.mulan is None and self.sampling.guidance_scale is not None:
+      raise ValueError(
+        'Guidance goes away from what the stages make without their condition,'
+        ' and a model without a conditioner has none; leave it out.'
+      )
     made = {}
     for name, folder in self.tokenizers.items():
       model = _model(folder, kind=TOKENIZERS[name])
@@ -113,6 +124,7 @@ def write(
   semantic: _Path | None = None,
   mulan: _Path | None = None,
   stages: Mapping[str, _Path],
+  sampling: SamplingConfig = SamplingConfig(),  # noqa: B008
 ) -> Assembly:
   """Checks the bundles and writes the `music_lm.json` that names them.
 
@@ -123,6 +135,7 @@ def write(
       from audio.
     mulan: The conditioner's; none for an AudioLM.
     stages: Those of the stages, by name.
+    sampling: How the model wants to be sampled.
 
   Raises:
     ValueError: They do not fit together; nothing is written.
@@ -132,6 +145,7 @@ def write(
     semantic=None if semantic is None else pathlib.Path(semantic),
     mulan=None if mulan is None else pathlib.Path(mulan),
     stages=_named({name: pathlib.Path(path) for name, path in stages.items()}),
+    sampling=sampling,
   )
   assembly.check()
   directory = pathlib.Path(directory)
@@ -146,6 +160,7 @@ def write(
     'format_version': FORMAT_VERSION,
     **{name: relative(path) for name, path in assembly.tokenizers.items()},
     'stages': {name: relative(assembly.stages[name]) for name in STAGES},
+    **settings.to_fields(sampling),
   }
   directory.mkdir(parents=True, exist_ok=True)
   text_file.write(
@@ -194,6 +209,7 @@ def _of_json(fields: Any, *, path: pathlib.Path) -> Assembly:
       stages=_named(
         {name: path.parent / part for name, part in fields['stages'].items()}
       ),
+      sampling=settings.of_fields(fields, path=path),
     )
   except KeyError as error:
     raise ValueError(

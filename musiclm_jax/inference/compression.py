@@ -69,6 +69,7 @@ def compress(
     output,
     **{name: output / name for name in assembly.tokenizers},
     stages={name: output / place for name, place in stages.items()},
+    sampling=assembly.sampling,
   )
   return made
 

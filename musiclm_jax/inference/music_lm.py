@@ -86,6 +86,7 @@ class MusicLM:
     semantic: Loads the semantic tokenizer, which only continuation needs; None
       of a model without one.
     fingerprints: Of the bundles, by their name in `music_lm.json`.
+    sampling: How the stages draw where a request does not say.
   """
 
   codec: Codec
@@ -93,6 +94,7 @@ class MusicLM:
   cascade: Cascade
   semantic: Callable[[], SemanticTokenizer] | None
   fingerprints: Mapping[str, str]
+  sampling: SamplingConfig = SamplingConfig()
 
   @classmethod
   def load(
@@ -102,8 +104,8 @@ class MusicLM:
 
     Args:
       directory: The folder, or 'demo' for the package's own model.
-      dtype: Of the stages' weights and products; as they were trained if left
-        out.
+      dtype: Of the stages' weights and products; 'int8' for the kernels of
+        their layers alone; as they were trained if left out.
 
     Raises:
       ValueError: A bundle is missing or damaged, or they do not fit together.
@@ -122,6 +124,7 @@ class MusicLM:
       semantic=assembly.semantic
       and functools.partial(load_semantic, assembly.semantic),
       fingerprints=assembly.fingerprints(),
+      sampling=assembly.sampling,
     )
 
   @classmethod
@@ -133,6 +136,7 @@ class MusicLM:
     semantic: str | os.PathLike[str] | None = None,
     mulan: str | os.PathLike[str] | None = None,
     stages: Mapping[str, str | os.PathLike[str]],
+    sampling: SamplingConfig = SamplingConfig(),  # noqa: B008
   ) -> MusicLM:
     """Writes `music_lm.json` over trained bundles, and loads it.
 
@@ -140,7 +144,12 @@ class MusicLM:
       ValueError: They do not fit together; nothing is written.
     """
     assemblies.write(
-      directory, codec=codec, semantic=semantic, mulan=mulan, stages=stages
+      directory,
+      codec=codec,
+      semantic=semantic,
+      mulan=mulan,
+      stages=stages,
+      sampling=sampling,
     )
     return cls.load(pathlib.Path(directory))  # Not the demo, whatever its name.
 
@@ -160,7 +169,7 @@ class MusicLM:
     prompt_audio: Array | None = None,
     continue_from: Array | None = None,
     sample_rate_hz: int | None = None,
-    sampling: SamplingConfig = SamplingConfig(),  # noqa: B008
+    sampling: SamplingConfig | None = None,
     stream: bool = False,
     progress: Progress | None = None,
   ) -> Float[np.ndarray, 'batch samples'] | Iterator[np.ndarray]:
@@ -173,11 +182,12 @@ class MusicLM:
         window and of the waveform, and time grows with it.
       seed: One for all prompts or one for each.
       num_samples: Pieces for each prompt.
-      guidance: Scale of classifier-free guidance, in place of `sampling`'s.
+      guidance: Scale of classifier-free guidance, in place of `sampling`'s; 1
+        for none.
       prompt_audio: In place of `prompts`.
       continue_from: What the result begins with.
       sample_rate_hz: Of both waveforms.
-      sampling: How the stages draw.
+      sampling: How the stages draw, all of it in place of the model's own.
       stream: Gives an iterator of [batch, some samples] instead, as windows
         are complete; joined they are the whole.
       progress: Told the stage at work and the share of it that is done.
@@ -187,7 +197,9 @@ class MusicLM:
       prompt first.
     """
     if guidance is not None:
-      sampling = dataclasses.replace(sampling, guidance_scale=guidance)
+      sampling = dataclasses.replace(
+        sampling or self.sampling, guidance_scale=guidance
+      )
     request = Request(
       prompts=prompts,
       seconds=seconds,
@@ -208,7 +220,7 @@ class MusicLM:
     """Makes music, and says how."""
     started = time.perf_counter()
     pieces = self._pieces(request)
-    cascade = request.sampling.apply(self.cascade)
+    cascade = self._drawing(request)
     seconds = collections.Counter(prompt=time.perf_counter() - started)
     made: dict[int, tuple[Codes, Codes]] = {}
     for rows, order in self._orders(request, pieces):
@@ -300,8 +312,13 @@ class MusicLM:
         ' together can be streamed together; ask for one after the other.'
       )
     ((_, order),) = orders
-    cascade = request.sampling.apply(self.cascade)
-    return Composition(cascade, order, as_it_grows=True, progress=progress)
+    return Composition(
+      self._drawing(request), order, as_it_grows=True, progress=progress
+    )
+
+  def _drawing(self, request: Request) -> Cascade:
+    """The stages, set to draw as the request or else the model says."""
+    return (request.sampling or self.sampling).apply(self.cascade)
 
   def _sound(
     self, codes: Iterator[Codes], request: Request

@@ -86,7 +86,8 @@ def _require_prompt(request: Request, *, wanted: bool) -> None:
     raise ValueError(
       'There is no prompt; give `prompts`, `prompt_audio` or `continue_from`.'
     )
-  if not wanted and request.sampling.guidance_scale is not None:
+  sampling = request.sampling
+  if not wanted and sampling and sampling.guidance_scale is not None:
     raise ValueError(
       'Guidance goes away from what the stages make without their condition, and'
       ' the model has none; leave it out.'

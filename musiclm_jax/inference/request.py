@@ -39,7 +39,7 @@ class Request:
     continue_from: A waveform that the result begins with, [samples]. Alone, it
       is the prompt too.
     sample_rate_hz: Of both waveforms.
-    sampling: How the stages draw.
+    sampling: How the stages draw; None for as the model states.
   """
 
   prompts: Any = None
@@ -49,7 +49,7 @@ class Request:
   prompt_audio: Any = None
   continue_from: Any = None
   sample_rate_hz: int | None = None
-  sampling: SamplingConfig = SamplingConfig()
+  sampling: SamplingConfig | None = None
 
   def __post_init__(self):
     self._require_one_prompt()

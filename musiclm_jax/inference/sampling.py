@@ -37,7 +37,8 @@ class Categorical:
   """Draws a code by its probability.
 
   Attributes:
-    temperature: Divides the logits; below 1 likely codes become likelier.
+    temperature: Divides the logits; below 1 likely codes become likelier, and 0
+      takes the likeliest, as `greedy`.
     top_k: How many of the likeliest codes may be drawn; None for all. Codes
       that tie with the last of them may be drawn too.
     top_p: The fewest of the likeliest codes whose probability reaches this may
@@ -49,10 +50,10 @@ class Categorical:
   top_p: float | None = None
 
   def __post_init__(self):
-    if not self.temperature > 0:
+    if not self.temperature >= 0:
       raise ValueError(
-        f'A temperature of {self.temperature} is not above 0; for the likeliest'
-        ' code use the sampler `greedy`.'
+        f'temperature is {self.temperature}; above 0 to draw, or 0 for the'
+        ' likeliest code.'
       )
     if self.top_k is not None and self.top_k < 1:
       raise ValueError(f'top_k is {self.top_k}; at least 1, or None for all.')
@@ -62,6 +63,8 @@ class Categorical:
   def __call__(
     self, logits: Float[Array, 'batch codes'], keys: Key[Array, ' batch']
   ) -> Int[Array, ' batch']:
+    if self.temperature == 0:
+      return greedy(logits, keys)
     logits = logits / self.temperature
     if self.top_k is not None:
       logits = keep_top_k(logits, k=self.top_k)

@@ -4,6 +4,8 @@ import json
 import pytest
 
 from musiclm_jax.cli import assemble, flags
+from musiclm_jax.inference import assembly
+from musiclm_jax.inference.sampling import Categorical
 from tests.inference import toys
 
 
@@ -30,6 +32,14 @@ def test_six_bundles_become_one_model(folders, tmp_path, capsys):
     path = (tmp_path / 'model' / fields[name]).resolve()
     assert path == folders[name].resolve()
   assert 'musiclm generate --model' in capsys.readouterr().out
+
+
+def test_flags_become_the_models_own(folders, tmp_path):
+  given = ['--guidance=3', '--temperature=1,0.9,0.4', '--top_k=9']
+  assemble.main([*argv(folders, tmp_path), *given])
+  sampling = assembly.read(tmp_path).sampling
+  assert sampling.guidance_scale == 3
+  assert sampling.coarse == Categorical(temperature=0.9, top_k=9)
 
 
 def test_a_stage_in_the_place_of_another_writes_nothing(folders, tmp_path):

@@ -8,9 +8,8 @@ import pytest
 import soundfile
 
 from musiclm_jax.audio import io
-from musiclm_jax.cli import flags, generate, generate_files
+from musiclm_jax.cli import flags, generate
 from musiclm_jax.inference.music_lm import MusicLM
-from musiclm_jax.inference.sampling import Categorical, greedy
 from tests.inference import toys
 
 
@@ -18,6 +17,7 @@ from tests.inference import toys
 def model(tmp_path_factory):
   directory = tmp_path_factory.mktemp('model')
   toys.publish(directory)
+  toys.restate(directory, directory, sampling=toys.GUIDED)
   return directory
 
 
@@ -54,6 +54,8 @@ def test_every_prompt_becomes_files_that_are_ranked(model, tmp_path, capsys):
     assert by_rank[0]['similarity'] >= by_rank[1]['similarity']
   assert report['fingerprints'] == music_lm.fingerprints
   assert report['sampling']['fine']['temperature'] == 0.4
+  assert report['sampling']['coarse']['top_k'] == 7
+  assert report['guidance'] == 3
   assert set(report['time_spent']) == {
     'prompt',
     'semantic',
@@ -157,18 +159,6 @@ def test_a_prompt_that_is_there_again_has_the_seeds_after_the_first():
   assert generate._seeds(prompts, options=options) == [3, 3, 5, 7]
 
 
-def test_settings_are_for_all_stages_or_for_each():
-  options = ['--model=a', '--output=b', '--temperature=1,0.5,0', '--top_k=5']
-  config = generate._sampling(
-    generate._parser().parse_args([*options, '--guidance=2'])
-  )
-  assert config.guidance_scale == 2
-  assert config.semantic == Categorical(temperature=1.0, top_k=5)
-  assert config.coarse == Categorical(temperature=0.5, top_k=5)
-  assert config.fine is greedy
-  assert generate_files._told(config.fine) == 'greedy'
-
-
 def test_a_schedule_and_audio_are_read_from_files(model, tmp_path):
   (tmp_path / 'story.txt').write_text('0 calm\n2 drop\n')
   tone = 0.3 * np.sin(np.arange(200)).astype(np.float32)
@@ -201,7 +191,7 @@ def test_a_schedule_and_audio_are_read_from_files(model, tmp_path):
     (['--prompt=a', '--num_samples=0'], 'at least 1'),
     (['--prompt=a', '--seed=-1'], 'within'),
     (['--prompt=a', '--temperature=1,2'], '2 numbers; give 1'),
-    (['--prompt=a', '--temperature=-1'], 'not above 0'),
+    (['--prompt=a', '--temperature=-1'], 'temperature is -1.0'),
     (['--prompt=a', '--top_k=0'], 'at least 1'),
     (['--prompt=a', '--top_p=x'], 'invalid number'),
     (['--prompt=a', '--prompt_audio=b.wav'], 'Both'),

@@ -21,6 +21,7 @@ from musiclm_jax.inference import (
 )
 from musiclm_jax.inference.music_lm import MusicLM
 from tests.export import whole
+from tests.inference import toys
 
 PARTS = ('codec', 'mulan', *(f'stages/{name}' for name in assembly.STAGES))
 
@@ -101,9 +102,11 @@ def test_codebooks_of_a_compressed_copy_take_half_as_much():
 
 @pytest.fixture(scope='module')
 def small_dir(model_dir, tmp_path_factory):
-  """Compressed, as what is handed on mostly is."""
+  """Compressed, as what is handed on mostly is, and wanting guidance."""
+  guided = tmp_path_factory.mktemp('guided')
+  toys.restate(model_dir, guided, sampling=toys.GUIDED)
   output = tmp_path_factory.mktemp('compressed')
-  compression.compress(model_dir, output, dtype='int8')
+  compression.compress(guided, output, dtype='int8')
   return output
 
 
@@ -133,6 +136,7 @@ def test_it_makes_the_same_music_and_knows_that_it_does(small_dir, packed):
   stored = [bundle.load(output / part).storage for part in PARTS]
   assert stored == ['float16', 'float16', 'int8', 'int8', 'int8']
   small = MusicLM.load(output)
+  assert small.sampling == toys.GUIDED
   order = request.Request(prompts=whole.PROMPTS, seconds=2, seed=3)
   wanted, music = MusicLM.load(small_dir).compose(order), small.compose(order)
   np.testing.assert_array_equal(music.semantic, wanted.semantic)

@@ -26,6 +26,7 @@ def test_rows_of_clips_and_music_are_compared_and_the_same(
   parity_music_lm.compare(
     made,
     bundles=folder.read_bundles(tmp_path / 'model'),
+    sampling=folder.read_sampling(tmp_path / 'model'),
     directory=tmp_path / 'out',
     clips=clips.synthetic(),
   )

@@ -17,10 +17,12 @@ def model_dir(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def packed(model_dir, tmp_path_factory):
-  """The folder that is handed on."""
+  """The folder that is handed on, of a model that wants guidance."""
+  model = tmp_path_factory.mktemp('guided')
+  toys.restate(model_dir, model, sampling=toys.GUIDED)
   folder = tmp_path_factory.mktemp('packed') / 'demo'
   told = {'license': 'cc0-1.0', 'training': '7 minutes on two cores.'}
-  packing.pack(model_dir, folder, max_bytes=10**6, **told)
+  packing.pack(model, folder, max_bytes=10**6, **told)
   return folder
 
 

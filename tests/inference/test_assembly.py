@@ -10,6 +10,7 @@ import pytest
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.inference import assembly
 from musiclm_jax.inference.music_lm import MusicLM
+from musiclm_jax.inference.settings import SamplingConfig
 from tests.inference import toys
 
 
@@ -51,6 +52,16 @@ def test_bundles_elsewhere_are_found_from_the_model(copied, tmp_path):
   assert fields['codec'] == '../../model/codec'
   assert assembly.read(elsewhere).codec.resolve() == copied / 'codec'
   assert [path.name for path in elsewhere.iterdir()] == ['music_lm.json']
+
+
+def test_a_model_states_how_it_wants_to_be_sampled(copied, tmp_path):
+  toys.restate(copied, tmp_path / 'guided', sampling=toys.GUIDED)
+  assert assembly.read(tmp_path / 'guided').sampling == toys.GUIDED
+  # Whatever was written before there was such a field says the defaults.
+  before = (copied / assembly.MUSIC_LM_JSON).read_bytes()
+  assert assembly.read(copied).sampling == SamplingConfig()
+  toys.restate(tmp_path / 'guided', copied, sampling=SamplingConfig())
+  assert (copied / assembly.MUSIC_LM_JSON).read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from musiclm_jax.cli import compress as verb
 from musiclm_jax.inference import assembly as assemblies
 from musiclm_jax.inference import compression, demo
 from musiclm_jax.inference.music_lm import MusicLM
+from tests.inference import toys
 
 # Those of a packed and of an exported model too.
 PLACES = {
@@ -26,8 +27,10 @@ PLACES = {
 
 @pytest.fixture(scope='module')
 def small(model_dir, tmp_path_factory):
-  output = tmp_path_factory.mktemp('compressed') / 'model'
-  verb.main([f'--model={model_dir}', f'--output={output}', '--dtype=int8'])
+  folder = tmp_path_factory.mktemp('compressed')
+  model, output = folder / 'guided', folder / 'model'
+  toys.restate(model_dir, model, sampling=toys.GUIDED)
+  verb.main([f'--model={model}', f'--output={output}', '--dtype=int8'])
   return output
 
 
@@ -39,6 +42,7 @@ def test_every_part_is_a_copy_of_its_original(model_dir, small):
   ]
   places = {after.relative_to(small) for _, after in folders}
   assert {place.as_posix() for place in places} == PLACES
+  assert copy.sampling == toys.GUIDED
   for before, after in folders:
     old, new = bundle.load(before), bundle.load(after)
     is_stage = old.kind == 'stage'

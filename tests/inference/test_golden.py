@@ -13,11 +13,19 @@ import pytest
 
 from musiclm_jax.inference import demo, golden
 from musiclm_jax.inference.music_lm import MusicLM
+from musiclm_jax.inference.request import Request
+from tests.inference import toys
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 # The demo itself as soon as the package has one.
 WHAT_THERE_IS = ['packed here', *([demo.NAME] if demo.find() else [])]
+
+
+@pytest.fixture(scope='module')
+def music_lm(music_lm):
+  """The model of all tests, which now wants guidance."""
+  return dataclasses.replace(music_lm, sampling=toys.GUIDED)
 
 
 @pytest.fixture(scope='module')
@@ -59,6 +67,12 @@ def test_rows_hold_the_piece_and_logits_stand_before_its_codes(music_lm, made):
 
 def test_a_model_is_what_it_was(music_lm, made):
   assert 'codes equal' in golden.require_same(music_lm, made)
+
+
+def test_the_piece_is_sampled_as_the_model_states(music_lm, made):
+  stated = Request(prompts=['calm'], seconds=3, seed=5, sampling=toys.GUIDED)
+  music = music_lm.compose(stated)
+  np.testing.assert_array_equal(made.codes['acoustic'], music.acoustic)
 
 
 def changed(made, field, name, value):
@@ -115,8 +129,9 @@ def test_a_platform_is_also_its_cores_devices_and_flags(monkeypatch):
 
 def test_what_is_packed_is_what_it_was(packed):
   found = golden.read(packed / golden.FILE)
-  said = golden.require_same(MusicLM.load(packed, dtype='float32'), found)
-  assert 'codes equal' in said
+  model = MusicLM.load(packed, dtype='float32')
+  assert model.sampling == toys.GUIDED
+  assert 'codes equal' in golden.require_same(model, found)
 
 
 def plainly(*arguments):

@@ -7,6 +7,7 @@ import pytest
 
 from musiclm_jax.inference.music_lm import MusicLM
 from musiclm_jax.inference.request import Request
+from musiclm_jax.inference.settings import SamplingConfig
 from tests.inference import toys
 
 COMPILED = '/jax/core/compile/backend_compile_duration'
@@ -215,6 +216,25 @@ def test_guidance_moves_what_is_made(music_lm, music):
   np.testing.assert_array_equal(plain, music_lm.generate(TWO, seconds=1))
   guided = music_lm.generate(TWO, seconds=1, guidance=3.0)
   assert not np.array_equal(guided, plain)
+
+
+def test_a_model_draws_as_it_states_where_nobody_says_otherwise(music_lm):
+  own = dataclasses.replace(music_lm, sampling=toys.GUIDED)
+  made = own.generate(TWO, seconds=1)
+  np.testing.assert_array_equal(
+    made, music_lm.generate(TWO, seconds=1, sampling=toys.GUIDED)
+  )
+  (streamed,) = own.generate(TWO, seconds=1, stream=True)
+  np.testing.assert_array_equal(streamed, made)
+  plain = own.generate(TWO, seconds=1, sampling=SamplingConfig())
+  np.testing.assert_array_equal(plain, music_lm.generate(TWO, seconds=1))
+  assert not np.array_equal(made, plain)
+  # One number is changed, and the temperatures stay the model's.
+  unguided = dataclasses.replace(toys.GUIDED, guidance_scale=None)
+  np.testing.assert_array_equal(
+    own.generate(TWO, seconds=1, guidance=1.0),
+    music_lm.generate(TWO, seconds=1, sampling=unguided),
+  )
 
 
 def test_nothing_is_compiled_for_another_prompt_seed_or_length(music_lm, music):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model without a condition: out of nothing, and on from a beginning."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -85,6 +86,15 @@ def test_the_verb_wants_no_prompt_and_ranks_nothing(model_dir, tmp_path):
   (piece,) = json.loads((tmp_path / 'generate.json').read_text())['pieces']
   assert (tmp_path / piece['file']).exists()
   assert (piece['rank'], piece['similarity']) == (1, None)
+
+
+def test_it_cannot_want_guidance_of_its_own(model_dir, tmp_path):
+  with pytest.raises(ValueError, match='without a conditioner has none'):
+    toys.restate(model_dir, tmp_path / 'model', sampling=toys.GUIDED)
+  assert not (tmp_path / 'model').exists()
+  cooler = dataclasses.replace(toys.GUIDED, guidance_scale=None)
+  toys.restate(model_dir, tmp_path / 'model', sampling=cooler)
+  assert assembly.read(tmp_path / 'model').sampling == cooler
 
 
 def test_stages_that_want_a_condition_are_refused(tmp_path):

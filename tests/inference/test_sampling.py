@@ -22,10 +22,13 @@ def draw(sampler, num_draws=4000, logits=LOGITS):
   return np.bincount(codes, minlength=5) / num_draws
 
 
-def test_greedy_takes_the_first_of_the_likeliest():
+@pytest.mark.parametrize(
+  'sampler', [sampling.greedy, Categorical(temperature=0.0, top_k=2, top_p=0.1)]
+)
+def test_greedy_takes_the_first_of_the_likeliest(sampler):
   logits = jnp.asarray([[0.0, 2, 2], [3, 1, 2]])
   keys = jax.random.split(jax.random.key(0), 2)
-  np.testing.assert_array_equal(sampling.greedy(logits, keys), [1, 0])
+  np.testing.assert_array_equal(sampler(logits, keys), [1, 0])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,8 @@ def test_guidance_goes_away_from_the_unconditional():
 @pytest.mark.parametrize(
   'options, match',
   [
-    ({'temperature': 0.0}, 'use the sampler `greedy`'),
+    ({'temperature': -0.1}, 'temperature is -0.1'),
+    ({'temperature': float('nan')}, 'temperature is nan'),
     ({'top_k': 0}, 'top_k is 0'),
     ({'top_p': 1.5}, 'top_p is 1.5'),
   ],

@@ -17,6 +17,8 @@ from musiclm_jax.checkpoints import bundle
 from musiclm_jax.codec import soundstream
 from musiclm_jax.conditioning import base as conditioning
 from musiclm_jax.inference import assembly
+from musiclm_jax.inference.sampling import Categorical
+from musiclm_jax.inference.settings import SamplingConfig
 from musiclm_jax.layers.transformer import TransformerConfig
 from musiclm_jax.quantization import residual
 from musiclm_jax.semantic import base as semantic_base
@@ -39,6 +41,11 @@ CODEC = soundstream.SoundStreamConfig(
   strides=(2, 3),
   embed_dim=7,
   quantizer=residual.ResidualQuantizerConfig(num_levels=5, codebook_size=11),
+)
+
+# What a model may state as its own.
+GUIDED = SamplingConfig(
+  guidance_scale=3.0, coarse=Categorical(temperature=0.9, top_k=7)
 )
 
 
@@ -132,6 +139,14 @@ def publish(directory, *, seed=0):
     publish_stage(stages[spec.name], spec, seed=seed + number)
   assembly.write(directory, **folders, stages=stages)
   return {**folders, 'stages': stages}
+
+
+def restate(model, directory, *, sampling):
+  """Writes the same bundles as a model that wants to be sampled like this."""
+  made = assembly.read(model)
+  assembly.write(
+    directory, **made.tokenizers, stages=made.stages, sampling=sampling
+  )
 
 
 def publish_tokenizers(folders, *, seed=0):

@@ -79,6 +79,8 @@ class Composition:
     self._cascade, self._ticks, self._seeds = cascade, ticks, seeds
     self._sections, self._as_it_grows = sections, as_it_grows
     self._decoders = {}
+    # A scale of 1 is no guidance at twice the price.
+    guidance = None if settings.guidance == 1 else settings.guidance
     for index, (name, model) in enumerate(cascade.items()):
       heard = {segment.stream.name for segment in model.layout.inputs}
       dropped = heard & cascade.condition_names
@@ -86,7 +88,7 @@ class Composition:
         model=model,
         index=index,
         sampler=getattr(settings, name),
-        guidance=settings.guidance if dropped else None,
+        guidance=guidance if dropped else None,
         dropped=dropped,
         max_rows=max_rows,
       )

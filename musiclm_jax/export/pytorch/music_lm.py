@@ -81,6 +81,7 @@ class MusicLM(nn.Module):
     stages: The cascade, by name.
     semantic: Audio to semantic codes, which only continuation needs; None of a
       model that goes on from none.
+    settings: How the stages draw where nobody says otherwise.
   """
 
   def __init__(
@@ -90,12 +91,14 @@ class MusicLM(nn.Module):
     mulan: MuLan | None,
     semantic: SemanticTokenizer | None,
     stages: Mapping[str, StageLM],
+    settings: Settings = Settings(),  # noqa: B008
   ):
     super().__init__()
     self.codec = codec
     self.mulan = mulan
     self.semantic = semantic
     self.stages = Cascade(dict(stages))
+    self.settings = settings
 
   @classmethod
   def from_pretrained(
@@ -129,6 +132,7 @@ class MusicLM(nn.Module):
         )
         for name in NAMES
       },
+      settings=Settings.of_config(config),
     )
 
   @property
@@ -174,9 +178,9 @@ class MusicLM(nn.Module):
           on no other.
         generator: A `torch.Generator` that draws the seeds instead.
         num_samples: Pieces for each prompt; 1.
-        guidance: Scale of classifier-free guidance; None for none.
+        guidance: Scale of classifier-free guidance; 1 for none. This and the
+          next three are as in `settings` if left out.
         temperature: One for all stages or three; 0 takes the likeliest code.
-          MusicLM's 1, 0.95 and 0.4 if left out.
         top_k: How many of the likeliest codes may be drawn; one or three.
         top_p: The share of probability that may be drawn; one or three.
         prompt_audio: What the result should sound like: [samples], or [batch,
@@ -250,7 +254,11 @@ class MusicLM(nn.Module):
     """Checks what is asked for, and embeds the prompts."""
     seconds = prompting.parse_seconds(seconds)
     settings = prompting.parse_settings(
-      temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance
+      self.settings,
+      temperature=temperature,
+      top_k=top_k,
+      top_p=top_p,
+      guidance=guidance,
     )
     if max_rows < 1:
       raise ValueError(f'max_rows is {max_rows}; at least 1.')

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from .cascade import NAMES
-from .sampling import Sampler, Settings
+from .sampling import Settings
 
 NUM_SEEDS = 2**32
 
@@ -108,22 +108,31 @@ def parse_seeds(
 
 
 def parse_settings(
-  *, temperature: Any, top_k: Any, top_p: Any, guidance: float | None
+  own: Settings,
+  *,
+  temperature: Any,
+  top_k: Any,
+  top_p: Any,
+  guidance: float | None,
 ) -> Settings:
-  """How the stages draw: one number for all, or three; None as it is."""
-  defaults, samplers = Settings(), {}
+  """How the stages draw: one number for all, or three; None as the model's."""
+  samplers = {}
   given = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
   per_stage = {name: _three(name, value) for name, value in given.items()}
   for index, stage in enumerate(NAMES):
-    fields = {name: values[index] for name, values in per_stage.items()}
-    if fields['temperature'] is None:
-      fields['temperature'] = getattr(defaults, stage).temperature
+    fields = {
+      name: values[index]
+      for name, values in per_stage.items()
+      if values[index] is not None
+    }
     try:
-      samplers[stage] = Sampler(**fields)
+      samplers[stage] = dataclasses.replace(getattr(own, stage), **fields)
     except ValueError as error:
       raise ValueError(f'Stage {stage!r}: {error}') from error
   if guidance is not None and not math.isfinite(guidance):
     raise ValueError(f'guidance is {guidance}; a finite number, or None.')
+  if guidance is None:
+    guidance = own.guidance
   return Settings(**samplers, guidance=guidance)
 
 

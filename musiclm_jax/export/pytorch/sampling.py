@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import threefry
+from .configuration import Config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +42,6 @@ class Sampler:
       raise ValueError(
         f'temperature is {self.temperature}; above 0 to draw, or 0 for the'
         ' likeliest code.'
-      )
-    if self.temperature == 0 and (self.top_k, self.top_p) != (None, None):
-      raise ValueError(
-        'A temperature of 0 takes the likeliest code, so top_k and top_p say'
-        ' nothing; leave them out.'
       )
     if self.top_k is not None and self.top_k < 1:
       raise ValueError(f'top_k is {self.top_k}; at least 1, or None for all.')
@@ -95,14 +91,27 @@ class Settings:
     coarse: Of the second.
     fine: Of the third.
     guidance: Scale of classifier-free guidance in the stages that see the
-      prompt; None for none, twice as fast. It wants stages that were trained
-      with prompts dropped.
+      prompt; None or 1 for none, twice as fast. It wants stages that were
+      trained with prompts dropped.
   """
 
   semantic: Sampler = Sampler(1.0)
   coarse: Sampler = Sampler(0.95)
   fine: Sampler = Sampler(0.4)
   guidance: float | None = None
+
+  @classmethod
+  def of_config(cls, config: Config) -> Settings:
+    """What the `config.json` of a model says; else the defaults."""
+    own = getattr(config, 'sampling', None)
+    if own is None:
+      return cls()
+    return cls(
+      semantic=Sampler(**vars(own.semantic)),
+      coarse=Sampler(**vars(own.coarse)),
+      fine=Sampler(**vars(own.fine)),
+      guidance=own.guidance_scale,
+    )
 
 
 def _keep_from(logits: Tensor, least: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ class GenerateBody(pydantic.BaseModel):
     ge=0,
     le=100,
     allow_inf_nan=False,
-    description='Scale of classifier-free guidance; none if left out.',
+    description='Scale of classifier-free guidance, 1 for none; the model has'
+    ' its own.',
   )
   format: Literal['wav', 'flac'] = 'wav'
   stream: bool = pydantic.Field(

@@ -73,7 +73,7 @@ class Order:
     prompt: In words.
     seconds: Of each piece.
     seeds: One a piece.
-    guidance: Scale of classifier-free guidance; None for none.
+    guidance: Scale of classifier-free guidance; None for the model's own.
   """
 
   prompt: str

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exported model: JAX's music without JAX, in parts, with other mates."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -8,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from musiclm_jax.export import clips, exporting
+from musiclm_jax.export import clips, exporting, importing
 from musiclm_jax.export.pytorch import MusicLM
+from musiclm_jax.export.pytorch.sampling import Settings
+from musiclm_jax.inference import assembly
 from musiclm_jax.inference.music_lm import MusicLM as JaxMusicLM
 from musiclm_jax.inference.request import Request
 from musiclm_jax.inference.settings import SamplingConfig
 from tests.export import whole
 from tests.export.whole import PROMPTS
+from tests.inference import toys
 
 # Longer than a window of each stage, and no whole tick.
 SECONDS = 2.7
@@ -213,6 +217,35 @@ def test_a_model_without_mulan_takes_no_prompt(exported):
     model.generate(PROMPTS)
   with pytest.raises(ValueError, match='Guidance goes away'):
     model.generate(guidance=3.0)
+
+
+def test_how_a_model_is_sampled_goes_to_pytorch_and_back(
+  model_dir, exported, tmp_path
+):
+  toys.restate(model_dir, tmp_path / 'guided', sampling=toys.GUIDED)
+  whole.export(tmp_path / 'guided', tmp_path / 'exported')
+  importing.import_folder(tmp_path / 'exported', tmp_path / 'back')
+  model = JaxMusicLM.load(tmp_path / 'back')
+  assert model.sampling == toys.GUIDED
+  found = MusicLM.from_pretrained(tmp_path / 'exported')
+  settings = found._request(PROMPTS).settings
+  assert settings.guidance == model.sampling.guidance_scale
+  for name in assembly.STAGES:
+    wanted = dataclasses.asdict(getattr(model.sampling, name))
+    assert dataclasses.asdict(getattr(settings, name)) == wanted
+  # Of a model that states nothing, the defaults of both are the paper's.
+  assert exported.settings == Settings() != settings
+  assert JaxMusicLM.load(model_dir).sampling == SamplingConfig()
+
+
+def test_a_scale_of_1_is_no_guidance_and_no_second_row(exported):
+  def guidance_of(**options):
+    request = exported._request(PROMPTS, **options)
+    ((_, composition),) = exported._compositions(request)
+    return [d.guidance for d in composition._decoders.values()]
+
+  assert guidance_of(guidance=2.0) == [2.0, 2.0, None]
+  assert guidance_of(guidance=1.0) == [None, None, None]
 
 
 def made_alone(exported_dir, requests, *, tmp_path):

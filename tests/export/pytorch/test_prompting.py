@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from musiclm_jax.export.pytorch import prompting
-from musiclm_jax.export.pytorch.sampling import Sampler
+from musiclm_jax.export.pytorch.sampling import Sampler, Settings
 
 ZERO, TEN = fractions.Fraction(0), fractions.Fraction(10)
 
@@ -86,9 +86,13 @@ def test_what_is_no_seed_is_refused(seed, words):
     seeds(seed)
 
 
-def settings(**given):
+DEFAULTS = Settings()
+OWN = Settings(coarse=Sampler(0.9, top_k=7), guidance=3.0)
+
+
+def settings(own=DEFAULTS, **given):
   fields = dict.fromkeys(('temperature', 'top_k', 'top_p', 'guidance'))
-  return prompting.parse_settings(**fields | given)
+  return prompting.parse_settings(own, **fields | given)
 
 
 def test_one_number_is_every_stage_and_three_are_one_each():
@@ -97,6 +101,12 @@ def test_one_number_is_every_stage_and_three_are_one_each():
   assert found.coarse == Sampler(0.5)
   assert found.guidance == 3
   assert settings(top_k=5).semantic == Sampler(1.0, top_k=5)
+
+
+def test_what_is_left_out_is_the_models_own():
+  assert settings(OWN) == OWN
+  cooler = settings(OWN, temperature=(None, 0.5, None), guidance=1.0)
+  assert cooler == Settings(coarse=Sampler(0.5, top_k=7), guidance=1.0)
 
 
 @pytest.mark.parametrize(
