@@ -218,7 +218,7 @@ def _begin(
       origin.require_codes_kept(
         started,
         bundle=loaded,
-        stream=training.bundle(state).stream_out,
+        contents=training.bundle(state),
         parts=parts,
       )
     return training.with_variables(state, started.variables)

@@ -133,7 +133,7 @@ def require_codes_kept(
   started: WarmStarted,
   *,
   bundle: bundles.Bundle,
-  stream: TokenStream | None,
+  contents: bundles.BundleContents,
   parts: tuple[str, ...],
 ) -> None:
   """Raises if a warm start did not take all that makes the bundle's codes.
@@ -141,7 +141,7 @@ def require_codes_kept(
   Args:
     started: What it took.
     bundle: Of what.
-    stream: The codes of the model that was started.
+    contents: What the model that was started would publish.
     parts: What will be trained alone.
   """
   free = tuple(f'params/{part}/' for part in parts)
@@ -153,20 +153,22 @@ def require_codes_kept(
     for path in (*started.kept, *started.unused, *narrowed)
     if not path.startswith(free)
   ]
-  wanted, got = _codes(stream), _codes(bundle.stream_out)
+  wanted, got = _codes(contents), _codes(bundle)
   if lost or wanted != got:
     raise ValueError(
       f'{", ".join(parts)} of {bundle.directory} cannot be trained alone, for'
       f' its codes would not stay: it makes {got}, wanted are {wanted};'
       f' {len(lost)} weights are not the same here'
       f' ({", ".join(lost[:3]) or "none"}). Give the bundle of a whole model,'
-      ' and its sizes.'
+      ' its sizes and its dtype.'
     )
 
 
-def _codes(stream: TokenStream | None) -> TokenStream | None:
-  """Whoever makes them."""
-  return stream and dataclasses.replace(stream, fingerprint=None)
+def _codes(model: bundles.BundleContents) -> tuple[TokenStream | None, str]:
+  """Whoever makes them; and what in, for bfloat16 makes others."""
+  stream = model.stream_out
+  bare = stream and dataclasses.replace(stream, fingerprint=None)
+  return bare, f'computed in {getattr(model.config, "dtype", "its own type")}'
 
 
 def _require_equal(

@@ -88,7 +88,7 @@ def check(directory, *, here, there):
       jax.tree.map(jnp.asarray, here.weights), bundle=found
     ),
     bundle=found,
-    stream=here.stream_out,
+    contents=here,
     parts=('decoder',),
   )
 
@@ -115,6 +115,9 @@ def test_codes_are_kept_by_all_that_makes_them_and_by_nothing_less(tmp_path):
   faster = dataclasses.replace(STREAM, rate_hz=11)
   with pytest.raises(ValueError, match='not stay.*11'):
     check(tmp_path, here=model(stream_out=faster), there=whole)
+  coarser = toys.Config(dtype='bfloat16')
+  with pytest.raises(ValueError, match='not stay.*float32.*in bfloat16.*dtype'):
+    check(tmp_path, here=model(config=coarser), there=whole)
   halved = {'kernel': np.ones((2, 3), np.float16)}
   here = having(**(params | {'encoder': halved}))
   with pytest.raises(ValueError, match='not stay.*params/encoder/kernel'):

@@ -33,6 +33,7 @@ class Config:
   """What a bundle of a toy states."""
 
   hidden: int = HIDDEN
+  dtype: str = 'float32'
 
 
 def contents(variables):
