@@ -40,6 +40,7 @@ DECODER = objective.SoundStreamObjective(
   ),
   trains='decoder',
 )
+WHOLE = dataclasses.replace(DECODER, trains='codec')
 
 
 def make_training(objective):
@@ -67,11 +68,14 @@ def train(model_dir, parent, objective=DECODER, num_steps=3):
 
 
 @pytest.fixture(scope='module')
-def parent(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('tokenizers')
-  folders = {name: folder / name for name in assembly.TOKENIZERS}
-  inference_toys.publish_tokenizers(folders)
-  return folders['codec']
+def model(tmp_path_factory):
+  """The folders of a whole MusicLM."""
+  return inference_toys.publish(tmp_path_factory.mktemp('model'))
+
+
+@pytest.fixture(scope='module')
+def parent(model):
+  return model['codec']
 
 
 @pytest.fixture(scope='module')
@@ -89,6 +93,7 @@ def leaves(tree):
   }
 
 
+@pytest.mark.slow
 def test_all_but_the_decoder_keeps_its_bits_and_its_moments_are_zero(
   parent, trained
 ):
@@ -119,6 +124,7 @@ def test_all_but_the_decoder_keeps_its_bits_and_its_moments_are_zero(
   jax.tree.map(np.testing.assert_array_equal, generator, wanted)
 
 
+@pytest.mark.slow
 def test_codes_and_token_space_are_those_of_the_parent(parent, trained):
   folder, _ = trained
   old, new = bundle.load(parent), bundle.load(folder)
@@ -137,6 +143,7 @@ def test_codes_and_token_space_are_those_of_the_parent(parent, trained):
   assert not np.allclose(heard, other)
 
 
+@pytest.mark.slow
 def test_a_batch_is_decoded_from_various_numbers_of_levels(parent):
   weights = bundle.load(parent).weights
   batch = toys.Noise(batch_size=BATCH, samples=SAMPLES).batch(0)
@@ -157,6 +164,22 @@ def test_a_batch_is_decoded_from_various_numbers_of_levels(parent):
   assert len(np.unique(errors.argmin(axis=0))) > 2
 
 
+def test_codebooks_move_with_the_codec_and_not_with_its_decoder():
+  batch = toys.Noise(batch_size=BATCH, samples=SAMPLES).batch(0)
+  key = jax.random.key(0)
+  variables = jax.eval_shape(DECODER.init, key, batch)['generator']
+
+  def updates(objective):
+    def made(*inputs):
+      return objective.generate(*inputs).updates
+
+    return jax.eval_shape(made, variables, batch, key)
+
+  assert updates(DECODER) == {}
+  assert updates(WHOLE).keys() == {'codebooks'}
+  assert DECODER.trained_parts == ('decoder',) and WHOLE.trained_parts is None
+
+
 def test_what_is_trained_is_the_codec_or_its_decoder():
   with pytest.raises(ValueError, match="'encoder'; choose .*codec, decoder"):
     dataclasses.replace(DECODER, trains='encoder')
@@ -169,8 +192,8 @@ def test_nothing_is_pulled_back_through_the_encoder():
   def flops(function, *arguments):
     return jax.jit(function).lower(*arguments).cost_analysis()['flops']
 
-  def step(trains):
-    training = make_training(dataclasses.replace(DECODER, trains=trains))
+  def step(objective):
+    training = make_training(objective)
     state = meta.unbox(jax.eval_shape(training.init, 0, batch))
     return flops(training.train_step, state, batch)
 
@@ -182,24 +205,22 @@ def test_nothing_is_pulled_back_through_the_encoder():
   )
   once = flops(encode, meta.unbox(encoder)['params'], batch['waveform'])
   # A pull-back takes two passes: to the parameters and to what they act on.
-  assert step('codec') - step('decoder') > 1.5 * once > 0
+  assert step(WHOLE) - step(DECODER) > 1.5 * once > 0
 
 
 @pytest.mark.slow
-def test_stages_accept_the_decoder_and_refuse_a_codec_trained_wholly(tmp_path):
-  folders = inference_toys.publish(tmp_path / 'model')
-
+def test_stages_accept_the_decoder_and_refuse_a_codec_trained_wholly(
+  model, parent, trained, tmp_path
+):
   def assembled(codec):
-    assembly.write(tmp_path / 'out', **(folders | {'codec': codec}))
+    assembly.write(tmp_path / 'out', **(model | {'codec': codec}))
     return MusicLM.load(tmp_path / 'out')
 
-  train(tmp_path / 'decoder', folders['codec'])
-  train(tmp_path / 'again', tmp_path / 'decoder', num_steps=1)
-  for name in ('decoder', 'again'):
-    found = bundle.load(tmp_path / name)
-    assert found.token_space == bundle.load(folders['codec']).fingerprint
-    assert assembled(tmp_path / name).codec.stream == found.stream_out
-  whole = dataclasses.replace(DECODER, trains='codec')
-  train(tmp_path / 'whole', folders['codec'], whole, num_steps=1)
+  train(tmp_path / 'again', trained[0], num_steps=1)
+  for folder in (trained[0], tmp_path / 'again'):
+    found = bundle.load(folder)
+    assert found.token_space == bundle.load(parent).fingerprint
+    assert assembled(folder).codec.stream == found.stream_out
+  train(tmp_path / 'whole', parent, WHOLE, num_steps=1)
   with pytest.raises(ValueError, match='musiclm tokenize'):
     assembled(tmp_path / 'whole')
