@@ -37,7 +37,7 @@ import contextlib
 import io
 import pathlib
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from musiclm_jax.cli import flags, sampling_flags
@@ -97,18 +97,21 @@ def _generate(
     raise flags.UsageError(f'--stream plays 1 piece, not {num_pieces}.')
   music_lm = MusicLM.load(options.model, dtype=options.dtype)
   request = _request(options, sampling, audio_of=music_lm)
-  heard = pipe and _player(pipe, music_lm, request, watch=watch)
-  music = _compose(music_lm, request, heard=heard)
-  pieces = generate_files.pieces(music_lm, request, music, described=described)
-  generate_files.write(
-    output,
-    music_lm,
-    music,
-    list(pieces),
-    model=options.model,
-    request=request,
-    watch=watch,
-  )
+  playing = contextlib.nullcontext()
+  if pipe is not None:
+    playing = _player(pipe, music_lm, request, watch=watch)
+  with playing as heard:
+    music = _compose(music_lm, request, heard=heard)
+    made = generate_files.pieces(music_lm, request, music, described=described)
+    generate_files.write(
+      output,
+      music_lm,
+      music,
+      list(made),
+      model=options.model,
+      request=request,
+      watch=watch,
+    )
 
 
 def _parser() -> flags.Parser:
@@ -186,13 +189,14 @@ def _seeds(
   return seeds
 
 
+@contextlib.contextmanager
 def _player(
   pipe: io.IOBase,
   music_lm: MusicLM,
   request: Request,
   *,
   watch: Stopwatch,
-) -> Callable[[np.ndarray], None]:
+) -> Iterator[Callable[[np.ndarray], None]]:
   """What is given the one piece, [1, some samples], as it is made."""
   from musiclm_jax.cli import generate_files, wav_pipe
 
@@ -201,12 +205,13 @@ def _player(
     sample_rate_hz=music_lm.sample_rate_hz,
     num_samples=request.num_samples_of_audio(music_lm.sample_rate_hz),
   )
+  with wav_pipe.in_background(write) as write_later:
 
-  def heard(part: np.ndarray) -> None:
-    write(part[0])
-    watch.mark(generate_files.FIRST_SOUND)
+    def heard(part: np.ndarray) -> None:
+      watch.mark(generate_files.FIRST_SOUND)
+      write_later(part[0])
 
-  return heard
+    yield heard
 
 
 def _compose(

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import threading
 
 import numpy as np
+import pytest
 import soundfile
 
 from musiclm_jax.audio import io
@@ -32,3 +34,30 @@ def test_the_parts_are_the_wav_of_the_whole(tmp_path):
   assert heard[1] == whole[1] == 7919
   np.testing.assert_array_equal(heard[0], whole[0])
   assert heard[0].max() == 2**15 - 1
+
+
+def test_nobody_waits_for_the_player_until_all_parts_are_there():
+  plays, played = threading.Event(), []
+
+  def write(part):
+    plays.wait(10)
+    played.append(part)
+
+  with wav_pipe.in_background(write) as later:
+    for part in (WAVEFORM[:2], WAVEFORM[2:]):
+      later(part)
+    assert not played
+    plays.set()
+  np.testing.assert_array_equal(np.concatenate(played), WAVEFORM)
+
+
+def test_a_player_that_goes_away_is_told_when_all_is_made():
+  def write(part):
+    raise BrokenPipeError
+
+  made = []
+  with pytest.raises(BrokenPipeError), wav_pipe.in_background(write) as later:
+    for part in (WAVEFORM[:2], WAVEFORM[2:]):
+      later(part)
+      made.append(part)
+  assert len(made) == 2
