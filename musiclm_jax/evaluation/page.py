@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 
 import markdown_it
 
+from musiclm_jax.checkpoints import text_file
+
 _TYPES = {
   '.png': 'image/png',
   '.svg': 'image/svg+xml',
@@ -76,7 +78,7 @@ class Section:
 def write(
   path: str | os.PathLike[str], *, title: str, sections: Sequence[Section]
 ) -> None:
-  """Writes the page.
+  """Writes the page, whole or not at all.
 
   Args:
     path: Of the HTML file; its folder is made if absent.
@@ -90,9 +92,7 @@ def write(
   body = '\n'.join(_section(section) for section in sections)
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(
-    _PAGE.substitute(title=html.escape(title), body=body), encoding='utf-8'
-  )
+  text_file.write(path, _PAGE.substitute(title=html.escape(title), body=body))
 
 
 def _section(section: Section) -> str:

@@ -80,3 +80,13 @@ def test_a_file_that_no_browser_plays_is_an_error_by_name(files):
   section = page.Section(title='One', audio={'A tone': files / 'tone.flac'})
   with pytest.raises(ValueError, match=r'tone\.flac .* \.wav'):
     page.write(files / 'index.html', title='Results', sections=[section])
+
+
+def test_a_page_that_is_written_again_is_never_half_there(tmp_path):
+  path = tmp_path / 'index.html'
+  path.write_text('the page before')
+  with path.open() as reader:
+    page.write(path, title='Results', sections=[])
+    assert reader.read() == 'the page before'
+  assert 'Results' in path.read_text()
+  assert [*tmp_path.iterdir()] == [path]
