@@ -39,7 +39,7 @@ class Measured:
   Attributes:
     benchmark: What was measured.
     device: Where.
-    dtype: In which type.
+    dtype: In which type; of 'int8' the layers' kernels are.
     batch_size: Rows at a time.
     tokens_per_second: Of all rows together: the median of the runs.
     best_tokens_per_second: The best of the runs.
@@ -94,14 +94,16 @@ def measure_decoding(
   model: lm.StageLMConfig,
   *,
   batch_size: int,
+  dtype: str | None = None,
   segment_length: int = 128,
   num_runs: int = 5,
 ) -> Measured:
-  """Decodes whole rows."""
+  """Decodes whole rows, in `dtype` or the model's."""
   body, layout = model.transformer, model.layout
+  dtype = dtype or body.dtype
   limits = limits_lib.measure(dtype=body.dtype)
   tokens = layout.pack_prompt({}, num_rows=batch_size)
-  model, params = lm.to_decode(model, _params(model, tokens), dtype=body.dtype)
+  model, params = lm.to_decode(model, _params(model, tokens), dtype=dtype)
   decoder = decoding.StageDecoder(
     config=model,
     params=params,
@@ -120,12 +122,14 @@ def measure_decoding(
   itemsize = jnp.dtype(body.dtype).itemsize
   num_codes = layout.output.num_frames
   cached = 2 * body.num_layers * body.num_heads * body.head_dim
-  step_bytes = itemsize * (
-    _num_weights(params) + batch_size * cached * num_codes / 2
+  step_bytes = (
+    sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    - params['inputs']['table'].nbytes
+    + itemsize * batch_size * cached * num_codes / 2
   )
   return _measured(
     'lm/decode',
-    body.dtype,
+    dtype,
     batch_size=batch_size,
     num_tokens=batch_size * num_codes,
     first=first,

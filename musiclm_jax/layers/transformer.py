@@ -58,7 +58,8 @@ class TransformerConfig:
     remat: Whether a training step computes each block's activations again
       instead of keeping them.
     dtype: Compute type; norms, softmax and losses are at least float32.
-    param_dtype: Stored type.
+    param_dtype: Stored type; 'int8' for kernels of int8 and all else float32,
+      which decodes and is not trained.
   """
 
   num_layers: int
@@ -107,11 +108,14 @@ class TransformerConfig:
 
   @property
   def types(self) -> dict[str, Any]:
-    """What every layer is told."""
-    return {
-      'dtype': jnp.dtype(self.dtype),
-      'param_dtype': jnp.dtype(self.param_dtype),
-    }
+    """What tables and norms are told."""
+    stored = 'float32' if self.param_dtype == 'int8' else self.param_dtype
+    return {'dtype': jnp.dtype(self.dtype), 'param_dtype': jnp.dtype(stored)}
+
+  @property
+  def kernel_types(self) -> dict[str, Any]:
+    """What layers with kernels are told."""
+    return {**self.types, 'param_dtype': jnp.dtype(self.param_dtype)}
 
 
 @flax.struct.dataclass
@@ -153,7 +157,7 @@ class Block(nn.Module):
       is_rotary=config.position == 'rotary',
       implementation=config.attention,
       name='attention',
-      **config.types,
+      **config.kernel_types,
     )(
       normalization.RMSNorm(name='attention_norm', **config.types)(hidden),
       view=view,
@@ -165,7 +169,7 @@ class Block(nn.Module):
       mlp_dim=config.mlp_dim,
       dropout_rate=config.dropout_rate,
       name='feedforward',
-      **config.types,
+      **config.kernel_types,
     )(normalization.RMSNorm(name='feedforward_norm', **config.types)(hidden))
     hidden = nn.with_logical_constraint(
       hidden + _dropped(self, made), _HIDDEN_AXES

@@ -20,12 +20,15 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 from jaxtyping import Array, Bool, Float, Int
 
 from musiclm_jax import axes, metrics
 from musiclm_jax.array_types import Tokens
-from musiclm_jax.layers import embedding, parameters, transformer
+from musiclm_jax.checkpoints import storage
+from musiclm_jax.layers import dense, embedding, parameters, transformer
 from musiclm_jax.layers.cache import LayerCache
 from musiclm_jax.stages.layout import StageLayout
 from musiclm_jax.stages.spec import StageSpec
@@ -52,8 +55,16 @@ class StageLMConfig:
     """The same model with separate layers, computed and stored in `dtype`.
 
     Its prompt is read without a kernel, so that it decodes on any platform.
+    int8 is how the layers' kernels are stored; it is computed in float32.
     """
     types = {} if dtype is None else {'dtype': dtype, 'param_dtype': dtype}
+    if dtype == 'int8':
+      types['dtype'] = 'float32'
+    elif dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+      raise ValueError(
+        f'A stage cannot be decoded in {dtype!r}; choose a floating-point type'
+        " such as 'float32' or 'bfloat16', or 'int8' for the layers' kernels."
+      )
     body = dataclasses.replace(
       self.transformer,
       scan_layers=False,
@@ -209,16 +220,57 @@ def to_decode(
   Args:
     config: As trained.
     params: As trained; separate layers stay as they are.
-    dtype: Of the floating-point parameters and of computing; as trained if
-      left out.
+    dtype: Of the floating-point parameters and of computing; 'int8' for the
+      layers' kernels as `checkpoints.storage` rounds them, and all else
+      float32; as trained if left out.
 
   Returns:
     The config of separate layers, and their parameters.
+
+  Raises:
+    ValueError: There is no decoding in `dtype`.
   """
+  decoded = config.to_decode(dtype=dtype)
   body = transformer.unstack_layers(
     params['transformer'], num_layers=config.transformer.num_layers
   )
   params = {**params, 'transformer': body}
   if dtype is not None:
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
-  return config.to_decode(dtype=dtype), params
+    computed = decoded.transformer.dtype
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, computed), params)
+  if dtype == 'int8':
+    params = _quantized(params, num_inputs=_num_inputs(decoded))
+  return decoded, params
+
+
+def _num_inputs(config: StageLMConfig) -> dict[tuple[str, ...], int]:
+  """Of each layer with a kernel, by its path: the axes that it sums over."""
+  found = {}
+
+  def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    if isinstance(context.module, dense.DenseGeneral):
+      found[context.module.path] = context.module.num_inputs
+    return call(*args, **kwargs)
+
+  model, token = StageLM(config), np.zeros((1, 1), np.int32)
+  with nn.intercept_methods(note):
+    jax.eval_shape(
+      functools.partial(model.init, method=StageLM.prefill),
+      jax.random.key(0),
+      token,
+    )
+  return found
+
+
+def _quantized(
+  params: Any, *, num_inputs: dict[tuple[str, ...], int]
+) -> dict[str, Any]:
+  """With the kernels of the layers in `num_inputs` as int8 and their scales."""
+  flat = dict(traverse_util.flatten_dict(params))
+  for layer, count in num_inputs.items():
+    kernel = (*layer, 'kernel')
+    quantized = storage.quantize(np.asarray(flat[kernel]))
+    values, scale = dense.int8_layout(*quantized, num_inputs=count)
+    flat[kernel] = jnp.asarray(values)
+    flat[(*layer, 'kernel_scale')] = jnp.asarray(scale)
+  return traverse_util.unflatten_dict(flat)

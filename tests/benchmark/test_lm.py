@@ -5,6 +5,7 @@ import pytest
 
 from musiclm_jax.benchmark import limits, lm
 from musiclm_jax.benchmark.limits import Limits
+from musiclm_jax.cli import benchmark, flags
 from musiclm_jax.stages import lm as stages_lm
 
 
@@ -54,6 +55,23 @@ def test_figures_are_laid_beside_the_limit(
   )
   assert measured.best_tokens_per_second >= measured.tokens_per_second > 0
   assert measured.num_runs == 2
+
+
+def test_int8_kernels_are_bytes_of_their_limit(known_limits):
+  measured = lm.measure_decoding(
+    lm.config(num_codes=12, num_layers=1),
+    batch_size=2,
+    dtype='int8',
+    num_runs=1,
+  )
+  kernels = 4 * 512**2 + 3 * 512 * 1365
+  scales = 3 * 512 + 512 * 8 + 2 * 1365 + 512  # Of `out` one a head.
+  others = 1024 * 512 + 3 * 512 + 32 * 8 + 2 * 2 * 512 * 12 / 2
+  cost = (kernels + 4 * (scales + others)) / 2
+  assert measured.limit_tokens_per_second == pytest.approx(2e9 / cost)
+  assert measured.dtype == 'int8'
+  with pytest.raises(flags.UsageError, match='trained in int8; add --only dec'):
+    benchmark.main(['lm', '--dtype=int8'])
 
 
 def test_device_is_named():

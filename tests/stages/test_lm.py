@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 from flax.core import meta
 
-from musiclm_jax.checkpoints import config_json
+from musiclm_jax.checkpoints import config_json, storage
 from musiclm_jax.cli import flags, setup
 from musiclm_jax.stages import coarse, fine, lm, semantic
 from musiclm_jax.streams import TokenStream
@@ -151,6 +152,38 @@ def test_scanned_parameters_come_apart_for_a_decoder():
   logits = toys.forward(half, params, TOKENS)
   assert logits.dtype == jnp.float32
   np.testing.assert_allclose(logits, wanted, atol=0.2)
+
+
+def test_int8_is_that_of_kernels_alone():
+  small, params = lm.to_decode(CONFIG, PARAMS, dtype='int8')
+  shapes = jax.eval_shape(lm.StageLM(small).init, jax.random.key(0), TOKENS)
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(
+    jnp.shape, meta.unbox(shapes)['params']
+  )
+  found, wide = traverse_util.flatten_dict(params), {}
+  for path, leaf in traverse_util.flatten_dict(PARAMS).items():
+    wide[path] = leaf
+    if path[-1] == 'kernel':
+      values, scale = storage.quantize(np.asarray(leaf))
+      wide[path] = values * scale
+      stored = found.pop(path), found.pop((*path[:-1], 'kernel_scale'))
+      assert (stored[0].dtype, stored[1].dtype) == (jnp.int8, jnp.float32)
+      assert np.sum(np.square(stored[0], dtype=int)) == np.sum(
+        np.square(values, dtype=int)
+      )
+    else:
+      np.testing.assert_array_equal(found.pop(path), leaf)
+  assert not found
+  np.testing.assert_allclose(
+    toys.forward(small, params, TOKENS),
+    toys.forward(CONFIG, traverse_util.unflatten_dict(wide), TOKENS),
+    atol=1e-5,
+  )
+
+
+def test_no_stage_is_decoded_in_whole_numbers():
+  with pytest.raises(ValueError, match="decoded in 'int4'; choose a floating"):
+    toys.config().to_decode(dtype='int4')
 
 
 def test_a_decoder_needs_no_kernel():
