@@ -247,6 +247,9 @@ def _evaluation(model: pathlib.Path) -> str:
 
 def _section(text: str) -> str:
   """Markdown, its headings below the card's, without paths of this machine."""
-  lines = without_local_paths(text).splitlines()
-  below = (f'##{line}' if line.startswith('#') else line for line in lines)
-  return '\n'.join(below).strip()
+  lines, is_code = [], False
+  for line in without_local_paths(text).splitlines():
+    is_code ^= line.startswith('```')
+    # Code has comments, not headings.
+    lines.append(f'##{line}' if line[:1] == '#' and not is_code else line)
+  return '\n'.join(lines).strip()

@@ -59,8 +59,10 @@ def test_what_nobody_wrote_down_is_asked_for(tmp_path):
 
 def test_how_it_was_trained_stands_below_its_heading(tmp_path):
   told = '# Codec\n7 h on two cores, /home/me/runs/codec.\n'
-  text = card(tmp_path, training=told)
-  assert '\n## Training\n\n### Codec\n7 h on two cores, codec.\n\n##' in text
+  code = '```\n# Once:\nmusiclm train\n```\n'
+  text = card(tmp_path, training=f'{told}{code}# Stages\nMore.')
+  assert '\n## Training\n\n### Codec\n7 h on two cores, codec.\n' in text
+  assert f'\n{code}### Stages\nMore.\n\n##' in text
   assert 'Say here how' not in text
 
 
