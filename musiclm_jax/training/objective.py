@@ -60,7 +60,7 @@ class Objective(Protocol):
 
 @runtime_checkable
 class TrainsParts(Protocol):
-  """An objective, or a training, that may leave weights as they are.
+  """An adversarial objective or training that may leave weights as they are.
 
   Attributes:
     trained_parts: Names at the top of the published parameters; None for all.

@@ -21,7 +21,7 @@ from musiclm_jax.array_types import Array, Batch, PRNGKey, Variables
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
 from musiclm_jax.training import optimizers
 from musiclm_jax.training import state as train_state
-from musiclm_jax.training.objective import Objective
+from musiclm_jax.training.objective import Objective, trained_parts
 from musiclm_jax.training.state import TrainState
 
 TrainStep = Callable[
@@ -48,6 +48,12 @@ class Training:
 
   def __post_init__(self):
     _check_microbatches(self.objective, self.num_microbatches)
+    if (parts := trained_parts(self.objective)) is not None:
+      raise ValueError(
+        f'{type(self.objective).__name__} trains {", ".join(parts)} alone, and'
+        ' this step all there is; only AdversarialTraining leaves parts as they'
+        ' are.'
+      )
 
   def init(self, seed: int | jax.Array, batch: Batch) -> TrainState:
     variables = self.objective.init(train_state.init_key(seed), batch)

@@ -100,6 +100,14 @@ def test_coupled_objective_in_microbatches_is_an_error():
     )
 
 
+def test_parts_that_would_not_stay_are_an_error():
+  class Part(Line):
+    trained_parts = ('slope',)
+
+  with pytest.raises(ValueError, match='slope alone.*AdversarialTraining'):
+    Training(objective=Part(), optimizer=optax.sgd(0.25))
+
+
 def test_statistics_in_microbatches_are_an_error():
   objective = toys.Reconstruction()
   objective.batch_is_coupled = False  # A lie, found out when it is traced.
