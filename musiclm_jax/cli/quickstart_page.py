@@ -82,10 +82,12 @@ def _demo(folder: pathlib.Path) -> list[page.Section]:
       f'{folder} was made by the demo model of another version; remove it, and'
       ' run the quickstart again.'
     )
-  card = demo.card()
-  told = (
-    f'### {name}\n\n{card[name]}' for name in _OF_THE_CARD if name in card
-  )
+  told = [
+    # Headings within go below.
+    f'### {name}\n\n{text.replace("### ", "#### ")}'
+    for name, text in demo.card().items()
+    if name in _OF_THE_CARD
+  ]
   until = made['time_until']
   music = _music(
     folder,

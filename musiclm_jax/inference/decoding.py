@@ -102,10 +102,11 @@ class StageDecoder:
     config, params = lm.to_decode(
       bundle.config, bundle.weights['params'], dtype=dtype
     )
-    # Once: NumPy arrays would be copied to the device at every call.
+    # Once: NumPy arrays would be copied to the device at every call. Not by
+    # `jnp.asarray`, which compiles a program for each shape.
     return cls(
       config=config,
-      params=jax.tree.map(jnp.asarray, params),
+      params=jax.device_put(params),
       decoding=decoding,
     )
 

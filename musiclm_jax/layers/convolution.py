@@ -25,6 +25,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
@@ -115,8 +116,10 @@ def weight_normalized(
   g: Float[Array, ' channels_out'],
 ) -> Float[Array, '... channels_in channels_out']:
   """w = g v / |v|, one norm an output channel; at least float32."""
+  # On the host what lies there: else each shape compiles five programs.
+  xp = np if isinstance(v, np.ndarray) else jnp
   v = v.astype(metrics.accumulation_dtype(v.dtype))
-  norm = jnp.sqrt(jnp.sum(v * v, axis=range(v.ndim - 1), keepdims=True))
+  norm = xp.sqrt(xp.sum(v * v, axis=tuple(range(v.ndim - 1)), keepdims=True))
   return v * (g.reshape((1,) * (v.ndim - 1) + (-1,)) / norm)
 
 
@@ -178,7 +181,7 @@ def fold_weight_norm(params: Mapping[str, Any]) -> dict[str, Any]:
       name: fold_weight_norm(value) if isinstance(value, Mapping) else value
       for name, value in params.items()
     }
-  v, g = jnp.asarray(params['weight_v']), jnp.asarray(params['weight_g'])
+  v, g = params['weight_v'], params['weight_g']
   others = {k: p for k, p in params.items() if k not in _NORMALIZED}
   return {**others, 'weight': weight_normalized(v, g).astype(v.dtype)}
 

@@ -253,6 +253,19 @@ def test_nothing_is_compiled_for_another_prompt_seed_or_length(music_lm, music):
     jax.monitoring.clear_event_listeners()
 
 
+def test_a_model_is_loaded_without_compiling(model_dir):
+  compiled = []
+  listen = jax.monitoring.register_event_duration_secs_listener
+  listen(lambda event, _, **__: compiled.append(event))
+  try:
+    MusicLM.load(model_dir)
+    assert compiled.count(COMPILED) == 0
+    jax.jit(lambda x: x + 0.7919)(3)
+    assert compiled.count(COMPILED) == 1  # The probe itself works.
+  finally:
+    jax.monitoring.clear_event_listeners()
+
+
 def test_similarity_is_the_cosine_with_each_section(music_lm):
   music = compose(music_lm, [(0, 'calm'), (2, 'a drum')], seconds=3)
   text = music_lm.conditioner.embed_text(['calm', 'a drum'])
