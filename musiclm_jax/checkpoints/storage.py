@@ -48,7 +48,7 @@ def encode(weights: Weights, *, storage: str | None) -> dict[str, np.ndarray]:
     if not _is_parameter(path, leaf):
       stored[path] = leaf
       continue
-    _require_finite(path, leaf)
+    require_finite(path, leaf)
     if storage == 'float16':
       stored[path] = _to_float16(path, leaf)
     elif leaf.ndim < 2 or leaf.shape[-1] < _SHORTEST_CHANNEL:
@@ -93,19 +93,19 @@ def relative_error(weights: Weights, other: Weights) -> float:
   return math.sqrt(error / power) if power else 0.0
 
 
-def _is_parameter(path: str, leaf: np.ndarray) -> bool:
-  return leaf.dtype == np.float32 and 'params' in path.split(
-    fingerprints.SEPARATOR
-  )
-
-
-def _require_finite(path: str, leaf: np.ndarray) -> None:
-  # int8 would make zeros of them, and a broken model look whole.
+def require_finite(path: str, leaf: np.ndarray) -> None:
+  """Raises unless all values are numbers; int8 would make zeros of the others."""
   if num_wrong := np.count_nonzero(~np.isfinite(leaf)):
     raise ValueError(
       f'{path} has {num_wrong} values of {leaf.size} that are NaN or infinite;'
       ' publish the model from an earlier checkpoint.'
     )
+
+
+def _is_parameter(path: str, leaf: np.ndarray) -> bool:
+  return leaf.dtype == np.float32 and 'params' in path.split(
+    fingerprints.SEPARATOR
+  )
 
 
 def _to_float16(path: str, leaf: np.ndarray) -> np.ndarray:

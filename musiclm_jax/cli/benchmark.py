@@ -36,7 +36,12 @@ def main(argv: Sequence[str]) -> None:
     help='rows that are decoded at a time, such as 1,8',
   )
   lm.add_argument('--segment_length', type=int, default=128)
-  lm.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+  lm.add_argument(
+    '--dtype',
+    choices=('float32', 'bfloat16', 'int8'),
+    default='float32',
+    help='int8 is that of kernels that decode: with --only decode',
+  )
   lm.add_argument('--num_runs', type=int, default=5, help='timed runs of each')
   lm.set_defaults(run=benchmark_lm)
   codec = kinds.add_parser('codec', help='encode, decode and train a codec')
@@ -186,13 +191,19 @@ def benchmark_lm(options: argparse.Namespace) -> None:
   """`musiclm benchmark lm`."""
   from musiclm_jax.benchmark import lm
 
-  model = lm.config(dtype=options.dtype)
+  is_int8 = options.dtype == 'int8'
+  if is_int8 and options.only != 'decode':
+    raise flags.UsageError(
+      '--dtype int8: nothing is trained in int8; add --only decode.'
+    )
+  model = lm.config(dtype='float32' if is_int8 else options.dtype)
   if options.only != 'train':
     for batch_size in options.batch_size:
       _print(
         lm.measure_decoding(
           model,
           batch_size=batch_size,
+          dtype=options.dtype,
           segment_length=options.segment_length,
           num_runs=options.num_runs,
         )

@@ -228,7 +228,7 @@ def to_decode(
     The config of separate layers, and their parameters.
 
   Raises:
-    ValueError: There is no decoding in `dtype`.
+    ValueError: There is no decoding in `dtype`, or a kernel is broken.
   """
   decoded = config.to_decode(dtype=dtype)
   body = transformer.unstack_layers(
@@ -268,9 +268,12 @@ def _quantized(
   """With the kernels of the layers in `num_inputs` as int8 and their scales."""
   flat = dict(traverse_util.flatten_dict(params))
   for layer, count in num_inputs.items():
-    kernel = (*layer, 'kernel')
-    quantized = storage.quantize(np.asarray(flat[kernel]))
-    values, scale = dense.int8_layout(*quantized, num_inputs=count)
-    flat[kernel] = jnp.asarray(values)
-    flat[(*layer, 'kernel_scale')] = jnp.asarray(scale)
+    path = (*layer, 'kernel')
+    kernel = np.asarray(flat[path])
+    storage.require_finite('/'.join(path), kernel)
+    values, scale = dense.int8_layout(
+      *storage.quantize(kernel), num_inputs=count
+    )
+    flat[path] = jax.device_put(values)
+    flat[(*layer, 'kernel_scale')] = jax.device_put(scale)
   return traverse_util.unflatten_dict(flat)

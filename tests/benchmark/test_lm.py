@@ -64,7 +64,7 @@ def test_int8_kernels_are_bytes_of_their_limit(known_limits):
     dtype='int8',
     num_runs=1,
   )
-  kernels = 4 * 512**2 + 3 * 512 * 1365
+  kernels = 4 * 512**2 + 512 * (2 * 1365 + 1376)  # With zeros up to 16s.
   scales = 3 * 512 + 512 * 8 + 2 * 1365 + 512  # Of `out` one a head.
   others = 1024 * 512 + 3 * 512 + 32 * 8 + 2 * 2 * 512 * 12 / 2
   cost = (kernels + 4 * (scales + others)) / 2

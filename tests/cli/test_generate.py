@@ -195,6 +195,7 @@ def test_a_schedule_and_audio_are_read_from_files(model, tmp_path):
     (['--prompt=a', '--top_k=0'], 'at least 1'),
     (['--prompt=a', '--top_p=x'], 'invalid number'),
     (['--prompt=a', '--prompt_audio=b.wav'], 'Both'),
+    (['--prompt=a', '--dtype=int4'], "invalid choice: 'int4'"),
     (['--prompt=a', '--model=nowhere'], 'musiclm assemble'),
     (['--continue_from=nowhere.wav'], 'nowhere.wav'),
     (['--schedule=nowhere.txt'], 'nowhere.txt'),
@@ -216,3 +217,16 @@ def test_the_output_is_a_folder(model, tmp_path):
     generate.main(
       [f'--model={model}', f'--output={tmp_path / "out"}', '--prompt=a']
     )
+
+
+@pytest.mark.parametrize('dtype', ['int8', 'bfloat16'])
+def test_stages_are_loaded_as_they_are_to_be_decoded(
+  model, tmp_path, monkeypatch, dtype
+):
+  def compose(music_lm, *_, **__):
+    heads = music_lm.cascade.fine.params['transformer']['layer_0']['attention']
+    raise InterruptedError(heads['out']['kernel'].dtype.name)
+
+  monkeypatch.setattr(generate, '_compose', compose)
+  with pytest.raises(InterruptedError, match=dtype):
+    run(model, tmp_path / 'out', '--prompt=calm', f'--dtype={dtype}')

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax.core import meta
 
 from musiclm_jax.checkpoints import bundle as bundles
+from musiclm_jax.checkpoints import fingerprint
 from musiclm_jax.inference import decoding, sampling
 from musiclm_jax.inference.decoding import DecodingConfig, StageDecoder
 from musiclm_jax.stages import lm
@@ -294,6 +296,33 @@ def test_published_stage_decodes_in_half_precision(tmp_path):
     jnp.dtype('bfloat16')
   }
   assert LAYOUT.unpack(made.decode(prompt(), keys=keys())).min() >= 0
+
+
+def test_a_stage_stored_in_int8_is_decoded_from_what_it_stores(tmp_path):
+  """Greedy codes are the likeliest of the stored values' own logits."""
+  objective = StageObjective(model=toys.config(embed_dim=32, mlp_dim=37))
+  contents = objective.bundle(objective.init(jax.random.key(0), toys.batch(2)))
+  contents = dataclasses.replace(contents, storage='int8')
+  bundles.publish(tmp_path, contents)
+  bundle = bundles.load(tmp_path)
+  stored = safetensors.numpy.load_file(tmp_path / bundles.WEIGHTS)
+  whole = dataclasses.replace(GREEDY, segment_length=64)  # One program.
+  made = StageDecoder.of_bundle(bundle, decoding=whole, dtype='int8')
+  flat = fingerprint.flatten({'params': made.params})
+  kernels = [path for path in stored if path.endswith('query_key_value/kernel')]
+  assert len(kernels) == 2
+  for path in kernels:
+    first = (3, 0, 1, 2)
+    np.testing.assert_array_equal(flat[path], stored[path].transpose(first))
+    np.testing.assert_array_equal(
+      flat[path + '_scale'], stored[path + '.scale'][..., 0]
+    )
+  for num_rows in (1, 3):  # In int8, and converted.
+    tokens = made.decode(prompt(num_rows), keys=keys(num_rows))
+    logits = toys.forward(bundle.config, bundle.weights['params'], tokens)
+    codes = LAYOUT.unpack(tokens)[..., None]
+    chosen = jnp.take_along_axis(logits, codes, axis=-1)[..., 0]
+    np.testing.assert_allclose(chosen, logits.max(-1), atol=1e-4)
 
 
 @pytest.mark.parametrize(

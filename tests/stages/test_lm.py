@@ -181,9 +181,12 @@ def test_int8_is_that_of_kernels_alone():
   )
 
 
-def test_no_stage_is_decoded_in_whole_numbers():
+def test_what_cannot_be_decoded_is_refused():
   with pytest.raises(ValueError, match="decoded in 'int4'; choose a floating"):
     toys.config().to_decode(dtype='int4')
+  broken = jax.tree.map(lambda leaf: leaf * np.nan, PARAMS)
+  with pytest.raises(ValueError, match='/kernel has .* NaN or infinite'):
+    lm.to_decode(CONFIG, broken, dtype='int8')
 
 
 def test_a_decoder_needs_no_kernel():
