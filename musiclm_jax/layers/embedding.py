@@ -3,8 +3,7 @@
 
 Relative bias: T5 (Raffel et al., 2020), section 2.1, in its one-directional
 form; one table serves all layers. Rotary: Su et al., "RoFormer" (2021), section
-3.4.2, with the halves of a head as the two coordinates. Sinusoids: Vaswani et
-al., "Attention Is All You Need" (2017), section 3.5, of times.
+3.4.2, with the halves of a head as the two coordinates.
 
 Shapes: length = positions, heads, kv = width of one head. Distances count from
 a query back to a key: 0 is the query's own position.
@@ -54,31 +53,6 @@ class Embedding(nn.Module):
       axes=(axes.VOCAB, axes.EMBED),
     )
     return jnp.take(table, jnp.asarray(tokens), axis=0).astype(self.dtype)
-
-
-def sinusoids(
-  times: Float[np.ndarray, ' length'], *, embed_dim: int
-) -> Float[np.ndarray, 'length embed']:
-  """Vectors that tell times apart, whose product falls with their distance.
-
-  All sines first.
-
-  Args:
-    times: From 0 on; a vector of zeros where one is below.
-    embed_dim: Width.
-
-  Raises:
-    ValueError: The width is odd.
-  """
-  if embed_dim % 2:
-    raise ValueError(
-      f'A width of {embed_dim} is odd, and sinusoids come in pairs; choose an'
-      ' even one.'
-    )
-  rates = _ROTARY_BASE ** -(np.arange(0, embed_dim, 2) / embed_dim)
-  angles = times[:, None] * rates[None]
-  vectors = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
-  return np.where(times[:, None] < 0, 0.0, vectors).astype(np.float32)
 
 
 class RelativeBias(nn.Module):

@@ -23,7 +23,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from musiclm_jax.stages import deduplication
 from musiclm_jax.stages.spec import StageSpec, Take
@@ -172,22 +172,6 @@ class StageLayout:
     return self._table(
       lambda _, segment: np.tile(segment.take.levels, segment.num_frames)
     )
-
-  @functools.cached_property
-  def times(self) -> Float[np.ndarray, ' length']:
-    """When the frame at each position begins, in frames of the fastest stream.
-
-    -1 where nothing begins: at special ids, and in streams without a rate.
-    """
-    rates = [segment.take.stream.rate_hz for segment in self.segments]
-    fastest = max(rate for rate in rates if rate is not None)
-    # Frames of the fastest stream in one of each segment; the last is read at
-    # segment -1, where there is no frame either.
-    lengths = [
-      float(fastest / rate) if rate else 0.0 for rate in [*rates, None]
-    ]
-    length = np.asarray(lengths)[self.segment_index]
-    return np.where(length > 0, self.frame_index * length, -1.0)
 
   @functools.cached_property
   def legal_start(self) -> Int[np.ndarray, ' length']:

@@ -41,15 +41,10 @@ class StageLMConfig:
   Attributes:
     spec: What goes in and out.
     transformer: Sizes of the body; the tables follow from the spec.
-    time_embedding: Whether a code's vector also tells when its frame begins.
-      Ours: T5's bias tells no positions apart beyond its largest distance, and
-      a coarse row has its semantic codes hundreds of positions before the
-      acoustic ones of the same time.
   """
 
   spec: StageSpec
   transformer: transformer.TransformerConfig
-  time_embedding: bool = False
 
   @functools.cached_property
   def layout(self) -> StageLayout:
@@ -139,7 +134,7 @@ class StageLM(nn.Module):
     """The caches of the first positions of a row, in one pass."""
     tokens = jnp.asarray(tokens)
     return self.transformer(
-      self._embedded(tokens),
+      self.inputs(tokens),
       valid_mask=self.config.layout.valid_mask(tokens),
       keeps_caches=True,
     ).caches
@@ -165,7 +160,7 @@ class StageLM(nn.Module):
     """
     output = self.config.layout.output
     after = self.transformer(
-      self._embedded(tokens[:, None], position=position),
+      self.inputs(tokens[:, None]),
       valid_mask=valid_mask,
       caches=caches,
       position=position,
@@ -182,21 +177,6 @@ class StageLM(nn.Module):
     logits = self._logits('vd,bd->vb', table, after.hidden[:, 0]).T
     return Prediction(logits, after.caches)
 
-  def _embedded(
-    self, tokens: Tokens, *, position: Int[Array, ''] | int = 0
-  ) -> Float[Array, 'batch length embed']:
-    """The vectors of tokens that stand at `position` and after."""
-    vectors = self.inputs(tokens)
-    if not self.config.time_embedding:
-      return vectors
-    times = embedding.sinusoids(
-      self.config.layout.times, embed_dim=vectors.shape[-1]
-    )
-    here = jax.lax.dynamic_slice_in_dim(
-      jnp.asarray(times, vectors.dtype), position, vectors.shape[1]
-    )
-    return vectors + here[None]
-
   def _before_output(
     self, tokens: Tokens
   ) -> Float[Array, 'batch frames levels embed']:
@@ -204,7 +184,7 @@ class StageLM(nn.Module):
     layout, output = self.config.layout, self.config.layout.output
     tokens = jnp.asarray(tokens)
     hidden = self.transformer(
-      self._embedded(tokens), valid_mask=layout.valid_mask(tokens)
+      self.inputs(tokens), valid_mask=layout.valid_mask(tokens)
     ).hidden
     hidden = hidden[:, output.start - 1 : output.stop - 1]
     return hidden.reshape(

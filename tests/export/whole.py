@@ -122,7 +122,7 @@ def specs(*, semantic, acoustic, mulan=None):
 semantic_stage = semantic.semantic
 
 
-def stage(spec, *, seed=0, time_embedding=False, **sizes):
+def stage(spec, *, seed=0, **sizes):
   """An untrained stage that hears its condition."""
   sizes = {
     'num_layers': 2,
@@ -130,11 +130,7 @@ def stage(spec, *, seed=0, time_embedding=False, **sizes):
     'embed_dim': 16,
     'mlp_dim': 13,
   } | sizes
-  config = lm.StageLMConfig(
-    spec=spec,
-    transformer=TransformerConfig(**sizes),
-    time_embedding=time_embedding,
-  )
+  config = lm.StageLMConfig(spec=spec, transformer=TransformerConfig(**sizes))
   tokens = np.zeros((1, config.layout.length), np.int32)
   return bundle.BundleContents(
     kind='stage',

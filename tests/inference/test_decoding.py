@@ -21,7 +21,7 @@ from musiclm_jax.stages.spec import StageSpec, Take
 from musiclm_jax.training.partitioning import Partitioner
 from tests.stages import toys
 
-CONFIG = toys.config(time_embedding=True)
+CONFIG = toys.config()
 LAYOUT = CONFIG.layout
 # Sharper than fresh logits, so that samples differ from row to row.
 PARAMS = toys.params(CONFIG)

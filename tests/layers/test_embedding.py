@@ -2,7 +2,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax.core import meta
 
 from musiclm_jax.layers import embedding
@@ -87,12 +86,3 @@ def test_two_sided_biases_are_looked_up_by_direction_and_distance():
   got = embedding.two_sided_bias_matrix(past=past, future=future)
   wanted = [[0, 11, 12], [1, 0, 11], [2, 1, 0]]
   np.testing.assert_array_equal(got, np.asarray(wanted)[None, None])
-
-
-def test_sinusoids_are_those_of_the_paper_and_of_no_time_nothing():
-  made = embedding.sinusoids(np.array([-1.0, 0.0, 2.5]), embed_dim=4)
-  slow = 10_000**-0.5
-  wanted = [np.sin(2.5), np.sin(2.5 * slow), np.cos(2.5), np.cos(2.5 * slow)]
-  np.testing.assert_allclose(made, [[0] * 4, [0, 0, 1, 1], wanted], atol=1e-7)
-  with pytest.raises(ValueError, match='odd'):
-    embedding.sinusoids(np.zeros(1), embed_dim=3)

@@ -55,10 +55,6 @@ def test_positions_of_a_tiny_stage_are_as_written_by_hand():
   np.testing.assert_array_equal(
     TOY.level_index, [-1, -1, 0, 1, -1, 0, 0, -1, 0, 1, 0, 1, 0, 1, 0, 1]
   )
-  # A slow frame is as long as two fast ones; the clip has no time.
-  np.testing.assert_array_equal(
-    TOY.times, [-1, -1, -1, -1, -1, 0, 2, -1, 0, 0, 1, 1, 2, 2, 3, 3]
-  )
   np.testing.assert_array_equal(
     TOY.legal_start, [39, 42, 0, 5, 43, 10, 10, 44] + [17, 28] * 4
   )

@@ -195,23 +195,3 @@ def test_a_decoder_needs_no_kernel():
   assert config.to_decode().transformer == dataclasses.replace(
     config.transformer, attention='einsum'
   )
-
-
-def test_codes_of_one_time_meet_where_the_row_is_longer_than_the_bias():
-  """Swapping two slow codes is seen from far away by their times alone."""
-  swapped = TOKENS.copy()
-  slow = LAYOUT.segments[1]
-  swapped[:, [slow.start, slow.start + 1]] = TOKENS[
-    :, [slow.start + 1, slow.start]
-  ]
-  assert (swapped != TOKENS).any()
-
-  def change(config):
-    params = toys.params(config)
-    logits = [toys.forward(config, params, t) for t in (TOKENS, swapped)]
-    # One layer, whose far bucket holds all of the input: a sum over a set.
-    return np.abs(logits[0] - logits[1])[:, 3:].max()
-
-  blind = {'num_layers': 1, 'num_buckets': 2, 'max_distance': 2}
-  assert change(toys.config(**blind)) < 1e-5
-  assert change(toys.config(**blind, time_embedding=True)) > 1e-3

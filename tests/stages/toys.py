@@ -30,13 +30,11 @@ SPEC = StageSpec(
 FRAMES = {'clip': 1, 'slow': 6, 'fast': 12}
 
 
-def config(*, time_embedding=False, **changes) -> lm.StageLMConfig:
+def config(**changes) -> lm.StageLMConfig:
   """A model of two layers; `changes` go to its Transformer."""
   sizes = {'num_layers': 2, 'num_heads': 2, 'embed_dim': 14, 'mlp_dim': 13}
   return lm.StageLMConfig(
-    spec=SPEC,
-    transformer=TransformerConfig(**(sizes | changes)),
-    time_embedding=time_embedding,
+    spec=SPEC, transformer=TransformerConfig(**(sizes | changes))
   )
 
 

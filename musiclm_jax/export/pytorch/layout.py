@@ -146,25 +146,6 @@ class StageLayout:
     """Every stream that the stage reads or makes, by name."""
     return {s.stream.name: s.stream for s in self.segments}
 
-  @property
-  def times(self) -> Tensor:
-    """When the frame at each position begins; float64 [length].
-
-    In frames of the fastest stream; -1 at special ids and in streams without a
-    rate.
-    """
-    rates = [segment.stream.rate_hz for segment in self.segments]
-    fastest = max(rate for rate in rates if rate is not None)
-    times = torch.full((self.length,), -1.0, dtype=torch.float64)
-    for segment, rate in zip(self.segments, rates):
-      if rate is not None:
-        frames = torch.arange(segment.num_frames).double() * float(
-          fastest / rate
-        )
-        places = slice(segment.start, segment.stop)
-        times[places] = frames.repeat_interleave(len(segment.levels))
-    return times
-
   def valid_mask(self, tokens: Tensor) -> Tensor:
     """True where there is something to attend to."""
     return tokens != self.pad_id

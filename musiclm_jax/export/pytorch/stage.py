@@ -38,11 +38,6 @@ class StageLM(nn.Module):
     self.inputs = nn.Embedding(self.layout.num_ids, width)
     self.transformer = Transformer(config.transformer)
     self.logits = nn.Linear(width, self.layout.vocabulary_size, bias=False)
-    self.register_buffer(
-      'times',  # [length, embed]
-      sinusoids(self.layout.times, width) if config.time_embedding else None,
-      persistent=False,
-    )
     output = self.layout.output
     first_ids = torch.tensor(output.first_ids)[:, None]
     self.register_buffer(
@@ -72,7 +67,7 @@ class StageLM(nn.Module):
     """
     output = self.layout.output
     hidden = self.transformer(
-      self._embedded(tokens), valid_mask=self.layout.valid_mask(tokens)
+      self.inputs(tokens), valid_mask=self.layout.valid_mask(tokens)
     )
     hidden = hidden[:, output.start - 1 : output.stop - 1]
     hidden = hidden.unflatten(1, (output.num_frames, len(output.levels)))
@@ -93,7 +88,7 @@ class StageLM(nn.Module):
       tokens: Without padding.
       cache: Of at least as many positions.
     """
-    self.transformer(self._embedded(tokens), cache=cache)
+    self.transformer(self.inputs(tokens), cache=cache)
 
   def step(self, tokens: Tensor, *, cache: Tensor, position: Tensor) -> Tensor:
     """One position: its token in, the logits of the next position out.
@@ -108,29 +103,8 @@ class StageLM(nn.Module):
     """
     output = self.layout.output
     hidden = self.transformer(
-      self._embedded(tokens[:, None], position), cache=cache, position=position
+      self.inputs(tokens[:, None]), cache=cache, position=position
     )[:, 0]
     level = (position + 1 - output.start) % len(output.levels)
     table = self.logits.weight[self.legal_ids[level][0]]
     return functional.linear(hidden.float(), table.float())
-
-  def _embedded(self, tokens: Tensor, position: Tensor | None = None) -> Tensor:
-    """The vectors of tokens at `position`, or from the first on."""
-    vectors = self.inputs(tokens)
-    if self.times is None:
-      return vectors
-    if position is None:
-      return vectors + self.times[: tokens.shape[1]].to(vectors.dtype)
-    return vectors + self.times[position].to(vectors.dtype)
-
-
-def sinusoids(times: Tensor, width: int) -> Tensor:
-  """Vectors that tell times apart; zeros where one is below 0.
-
-  Vaswani et al., "Attention Is All You Need" (2017), section 3.5, with all
-  sines first.
-  """
-  rates = 10_000 ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
-  angles = times[:, None] * rates
-  vectors = torch.cat([angles.sin(), angles.cos()], dim=1)
-  return vectors.masked_fill(times[:, None] < 0, 0).float()

@@ -16,7 +16,6 @@ from tests.stages import toys
 KINDS = {
   'relative': {'num_buckets': 6, 'max_distance': 11},
   'rotary': {'position': 'rotary', 'head_dim': 6},
-  'timed': {'time_embedding': True},
 }
 
 
