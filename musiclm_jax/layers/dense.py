@@ -105,8 +105,8 @@ def int8_product(
 ) -> Float[Array, '*lead_and_features']:
   """As `product`, of a kernel that a single row leaves in int8.
 
-  For several rows a loop of steps converts it once, and is then as fast, and
-  takes the memory, of one that was float32.
+  For several rows a loop of steps converts it once, and takes the memory of one
+  that was float32; 8 rows were decoded at half its speed (docs/performance.md).
 
   Args:
     inputs: [*lead, *inputs].
