@@ -22,15 +22,14 @@ from musiclm_jax.audio import io
 from musiclm_jax.checkpoints import text_file
 from musiclm_jax.cli.stopwatch import Stopwatch
 from musiclm_jax.evaluation import pictures
-from musiclm_jax.evaluation.prompts import Prompt
+from musiclm_jax.evaluation.prompts import GENERATED_JSON, Prompt
 from musiclm_jax.inference.music_lm import Music, MusicLM
 from musiclm_jax.inference.request import Request
+from musiclm_jax.inference.settings import STAGES
 
-JSON = 'generate.json'
 PICTURE = 'spectrograms.png'
 FIRST_SOUND = 'first_sound'
 
-_STAGES = ('semantic', 'coarse', 'fine')
 _MOST_PICTURED = 16  # More would make a picture too high to open.
 
 
@@ -110,7 +109,7 @@ def write(
     'fingerprints': music_lm.fingerprints,
     'seconds': float(request.seconds),
     'sample_rate_hz': music.sample_rate_hz,
-    'sampling': {k: dataclasses.asdict(getattr(sampling, k)) for k in _STAGES},
+    'sampling': {k: dataclasses.asdict(getattr(sampling, k)) for k in STAGES},
     'guidance': sampling.guidance_scale,
     'picture': PICTURE,
     'time_spent': {k: round(v, 3) for k, v in music.seconds.items()},
@@ -118,7 +117,7 @@ def write(
     'time_until': watch.marks,
     'pieces': made,
   }
-  text_file.write(output / JSON, json.dumps(report, indent=2) + '\n')
+  text_file.write(output / GENERATED_JSON, json.dumps(report, indent=2) + '\n')
   stages = ', '.join(f'{k} {v:.1f} s' for k, v in music.seconds.items())
-  print(f'{output / JSON}: {audio_seconds:g} s of audio; {stages}')
+  print(f'{output / GENERATED_JSON}: {audio_seconds:g} s of audio; {stages}')
   print(watch)

@@ -28,7 +28,7 @@ from musiclm_jax.checkpoints import bundle, config_json, text_file
 from musiclm_jax.inference import demo, settings
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
-from musiclm_jax.inference.settings import SamplingConfig
+from musiclm_jax.inference.settings import STAGES, SamplingConfig
 from musiclm_jax.streams import TokenStream, require_same_stream
 
 MUSIC_LM_JSON = 'music_lm.json'
@@ -36,7 +36,6 @@ FORMAT_VERSION = 1
 
 # What makes the codes that stages read and predict, and its kind of bundle.
 TOKENIZERS = {'codec': 'codec', 'semantic': 'semantic', 'mulan': 'conditioner'}
-STAGES = ('semantic', 'coarse', 'fine')
 
 _Path = str | os.PathLike[str]
 

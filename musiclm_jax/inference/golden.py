@@ -31,6 +31,7 @@ from jaxtyping import Float, Int
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.inference.music_lm import Music, MusicLM
 from musiclm_jax.inference.request import Request
+from musiclm_jax.inference.settings import STAGES
 from musiclm_jax.stages import lm
 from musiclm_jax.stages.layout import NO_CODE
 
@@ -39,7 +40,6 @@ FILE = 'golden.safetensors'
 # Of a logit; of the margin below which the likeliest code may be another.
 BOUND = 1e-3
 
-STAGES = ('semantic', 'coarse', 'fine')
 _STREAMS = ('semantic', 'acoustic')
 _NUM_PLACES = 16
 _FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')

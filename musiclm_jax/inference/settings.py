@@ -26,7 +26,8 @@ from musiclm_jax.inference.decoding import DecodingConfig, StageDecoder
 _NUM_SEGMENTS = 4
 _SHORTEST_SEGMENT = 128
 
-_STAGES = ('semantic', 'coarse', 'fine')
+STAGES = ('semantic', 'coarse', 'fine')
+
 _FIELD = 'sampling'
 
 
@@ -109,7 +110,7 @@ def of_fields(
 
 def _require_numbers(config: Any, *, where: str) -> None:
   """Raises unless flags can change it and PyTorch can read it."""
-  samplers = [getattr(config, name, None) for name in _STAGES]
+  samplers = [getattr(config, name, None) for name in STAGES]
   if not isinstance(config, SamplingConfig) or not all(
     isinstance(sampler, sampling.Categorical) for sampler in samplers
   ):
