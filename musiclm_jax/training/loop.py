@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 from absl import logging
@@ -118,25 +119,27 @@ def train(
     )
     start = manager.latest_step or 0
     origin.require_same(directory, origin.of(training), resumes=bool(start))
-    derived_from = origin.derived_from(
-      directory,
-      parts=trained_parts(training),
-      warm_start=warm_start,
-      resumes=bool(start),
-    )
     feed = Feed(batches, partitioner=partitioner, start=start)
     batch = feed.next()
     watchdog.beat(start)
+    abstract = partitioner.abstract_state(training, seed=seed, batch=batch)
+    derived_from = origin.derived_from(
+      directory,
+      parts=trained_parts(training),
+      config=_published_config(training, abstract),
+      warm_start=warm_start,
+      resumes=bool(start),
+    )
     state = _begin(
       manager,
       training=training,
       partitioner=partitioner,
+      abstract_state=abstract,
       batch=batch,
       seed=seed,
       warm_start=warm_start,
     )
     watchdog.beat(start)
-    _require_publishable(training, state)
     run = Run(
       model_dir=directory,
       training=training,
@@ -182,13 +185,17 @@ def train(
   return run.state
 
 
-def _require_publishable(training: Trainable, state: TrainState) -> None:
-  """Raises now, not when the run ends, if no bundle can hold the config."""
+def _published_config(
+  training: Trainable, abstract_state: TrainState
+) -> Mapping[str, Any]:
+  """As JSON; raises now, not when the run ends, if no bundle can hold it."""
+  configs = []
 
-  def check(state: TrainState) -> None:
-    config_json.to_json(training.bundle(state).config)
+  def look(state: TrainState) -> None:
+    configs.append(config_json.to_json(training.bundle(state).config))
 
-  jax.eval_shape(check, state)
+  jax.eval_shape(look, abstract_state)
+  return configs[0]
 
 
 def _begin(
@@ -196,6 +203,7 @@ def _begin(
   *,
   training: Trainable,
   partitioner: Partitioner,
+  abstract_state: TrainState,
   batch: Batch,
   seed: int,
   warm_start: str | None,
@@ -225,7 +233,7 @@ def _begin(
 
   state = resume_or_start(
     manager,
-    abstract_state=partitioner.abstract_state(training, seed=seed, batch=batch),
+    abstract_state=abstract_state,
     warm_start=None if warm_start is None else warm,
     scratch=scratch,
   ).state

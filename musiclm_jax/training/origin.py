@@ -27,6 +27,9 @@ from musiclm_jax.streams import TokenStream
 FILE_NAME = 'trained_on.json'
 DERIVED_FILE = 'derived_from.json'
 
+# Of a config: in others the same weights make other codes.
+_TYPES = ('dtype', 'param_dtype')
+
 
 @runtime_checkable
 class ReadsCodes(Protocol):
@@ -81,25 +84,28 @@ def derived_from(
   directory: Folder,
   *,
   parts: tuple[str, ...] | None,
+  config: Mapping[str, Any],
   warm_start: str | None,
   resumes: bool,
 ) -> str | None:
   """The token space that a run keeps; None if it makes one of its own.
 
-  It is written beside the run, for checkpoints do not tell whose weights they
-  hold.
+  It is written beside the run, with the types that its codes are made in, for
+  checkpoints do not tell whose weights they hold.
 
   Args:
     directory: Of the run.
     parts: What alone is trained; None for everything.
+    config: What would be published, as JSON.
     warm_start: The bundle that a new run begins with.
     resumes: Whether it goes on from a checkpoint instead.
 
   Raises:
     ValueError: There is no bundle to start from, or the run that is to be
-      resumed was begun training other parts.
+      resumed was begun training other parts or in other types.
   """
   path = directory / DERIVED_FILE
+  types = {name: config[name] for name in _TYPES if name in config}
   if resumes:
     begun = json.loads(path.read_text()) if path.exists() else None
     if (begun is None) != (parts is None):
@@ -109,7 +115,13 @@ def derived_from(
         f' {whole if begun is None else alone} and cannot go on with'
         f' {whole if parts is None else alone}; train in another folder.'
       )
-    return begun
+    if begun is not None and begun['types'] != types:
+      raise ValueError(
+        f'The run in {directory} keeps codes that are made with'
+        f' {begun["types"]}, and {types} would make others; go on with the'
+        ' types that it was begun with.'
+      )
+    return begun and begun['token_space']
   if parts is None:
     token_space = None
   elif warm_start is None:
@@ -125,7 +137,8 @@ def derived_from(
       path.unlink(missing_ok=True)  # Of a run that never came to a checkpoint.
     else:
       directory.mkdir(parents=True, exist_ok=True)
-      text_file.write(path, json.dumps(token_space))
+      kept = {'token_space': token_space, 'types': types}
+      text_file.write(path, json.dumps(kept))
   return token_space
 
 

@@ -282,6 +282,11 @@ def test_warm_start_begins_with_the_weights_of_the_bundle(tmp_path, make):
 
 class DecoderGame(toys.Game):
   trained_parts = ('decoder',)
+  dtype = 'float32'
+
+  def bundle(self, generator_variables):
+    made = super().bundle(generator_variables)
+    return dataclasses.replace(made, config=toys.Config(dtype=self.dtype))
 
 
 def decoder_alone():
@@ -313,6 +318,10 @@ def test_a_run_of_a_part_stands_for_the_bundle_it_was_started_from(tmp_path):
 
   with pytest.raises(ValueError, match='begun training a part of it alone and'):
     run(tmp_path / 'b', adversarial())
+  coarser = decoder_alone()
+  coarser.objective.dtype = 'bfloat16'
+  with pytest.raises(ValueError, match="'bfloat16'} would make others"):
+    run(tmp_path / 'b', coarser, **given)
 
 
 def test_a_part_is_not_trained_without_the_rest(tmp_path):

@@ -126,9 +126,26 @@ def test_codes_are_kept_by_all_that_makes_them_and_by_nothing_less(tmp_path):
 
 def test_another_run_in_the_folder_begins_anew(tmp_path):
   bundle.publish(tmp_path / 'old', model())
-  given = {'warm_start': str(tmp_path / 'old'), 'resumes': False}
+  given = {'warm_start': str(tmp_path / 'old'), 'resumes': False, 'config': {}}
   kept = origin.derived_from(tmp_path, parts=('decoder',), **given)
   assert kept == bundle.load(tmp_path / 'old').fingerprint
   assert origin.derived_from(tmp_path, parts=None, **given) is None
   given['resumes'] = True
   assert origin.derived_from(tmp_path, parts=None, **given) is None
+
+
+def test_codes_that_are_kept_are_made_in_the_types_they_were_begun_in(tmp_path):
+  bundle.publish(tmp_path / 'old', model())
+  given = {'parts': ('decoder',), 'warm_start': str(tmp_path / 'old')}
+  types = {'dtype': 'float32', 'param_dtype': 'float32'}
+  begun = types | {'remat': False}
+  kept = origin.derived_from(tmp_path, config=begun, resumes=False, **given)
+  (tmp_path / 'old' / bundle.MODEL_JSON).unlink()
+  given['resumes'] = True
+  # What changes no code may change.
+  again = origin.derived_from(tmp_path, config=begun | {'remat': True}, **given)
+  assert again == kept
+  for name in types:
+    other = begun | {name: 'bfloat16'}
+    with pytest.raises(ValueError, match=f'made with .*{name}.: .bfloat16'):
+      origin.derived_from(tmp_path, config=other, **given)
