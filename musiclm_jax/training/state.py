@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import flax.struct
 import jax
 import jax.numpy as jnp
+from flax.core import meta
 from jaxtyping import Array, Bool, Float
 
 from musiclm_jax import metrics
@@ -95,6 +96,18 @@ def first_state(
   opt_state: Any,
   averaged: Variables | None,
 ) -> TrainState:
+  """Of step 0.
+
+  Raises:
+    ValueError: A parameter is of whole numbers, which take no gradient.
+  """
+  for path, leaf in jax.tree_util.tree_leaves_with_path(meta.unbox(params)):
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      raise ValueError(
+        f'{name} is {leaf.dtype}, which decodes and cannot be trained; set'
+        " param_dtype to 'float32'."
+      )
   zero = jnp.zeros((), jnp.int32)
   return TrainState(
     step=zero,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plain step: by hand, the law of microbatches, and what a skip freezes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,9 @@ from flax.core import meta
 
 from musiclm_jax import batches
 from musiclm_jax.metrics import LossOutput, WeightedMean
+from musiclm_jax.stages.objective import StageObjective
 from musiclm_jax.training.step import Training
+from tests.stages import toys as stage_toys
 from tests.training import toys
 
 
@@ -106,6 +110,16 @@ def test_parts_that_would_not_stay_are_an_error():
 
   with pytest.raises(ValueError, match='slope alone.*AdversarialTraining'):
     Training(objective=Part(), optimizer=optax.sgd(0.25))
+
+
+def test_int8_kernels_are_an_error_before_anything_is_compiled():
+  training = Training(
+    objective=StageObjective(model=stage_toys.config(param_dtype='int8')),
+    optimizer=optax.adam(0.1),
+  )
+  init = functools.partial(training.init, 0)
+  with pytest.raises(ValueError, match="kernel is int8.*param_dtype to 'float"):
+    jax.eval_shape(init, stage_toys.batch(2))
 
 
 def test_statistics_in_microbatches_are_an_error():
