@@ -64,24 +64,24 @@ def export(
     # Here, since nothing else needs its packages, and before minutes of work.
     from musiclm_jax.export import onnx_files
   model = demo.resolve(model)
-  bundles = folders.read_bundles(model)
-  sampling = folders.read_sampling(model)
+  read = folders.read(model)
+  bundles = read.bundles
   sheet = parity.Sheet(
     clips=clips.about,
     fingerprints={place: found.fingerprint for place, found in bundles.items()},
   )
   with folders.staged(output) as directory:
-    folders.write(directory, bundles, sampling=sampling)
+    folders.write(directory, read)
     compared = {place: reference.plain(b) for place, b in bundles.items()}
     for place, found in compared.items():
       COMPARISONS[found.kind](
         sheet, place, found=found, folder=directory / place, clips=clips
       )
-    if len(bundles) > 1:
+    if read.sampling is not None:
       parity_music_lm.compare(
         sheet,
         bundles=compared,
-        sampling=sampling,
+        sampling=read.sampling,
         directory=directory,
         clips=clips,
       )
@@ -136,6 +136,6 @@ def export_stablehlo(
   Raises:
     ValueError: The model cannot be read.
   """
-  bundles = folders.read_bundles(demo.resolve(model))
+  bundles = folders.read(demo.resolve(model)).bundles
   with folders.staged(output) as directory:
     stablehlo.write(directory, bundles)

@@ -17,6 +17,7 @@ fails leaves nothing behind.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -51,6 +52,19 @@ _REQUIRED_BY: Mapping[str, tuple[str, ...]] = {'conditioner': ('tokenizers',)}
 _Path = str | os.PathLike[str]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """What is exported.
+
+  Attributes:
+    bundles: By their place in the folder.
+    sampling: How a MusicLM wants to be sampled; None for one bundle alone.
+  """
+
+  bundles: Mapping[str, bundle.Bundle]
+  sampling: SamplingConfig | None = None
+
+
 @contextlib.contextmanager
 def staged(output: _Path) -> Iterator[pathlib.Path]:
   """A new folder that becomes `output` if the block ends well.
@@ -74,8 +88,8 @@ def staged(output: _Path) -> Iterator[pathlib.Path]:
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def read_bundles(model: _Path) -> dict[str, bundle.Bundle]:
-  """The bundles of a model, or one alone, by their place in the folder.
+def read(model: _Path) -> Model:
+  """A model, or one bundle alone.
 
   Args:
     model: A folder with a `music_lm.json`, or that of one bundle.
@@ -85,27 +99,19 @@ def read_bundles(model: _Path) -> dict[str, bundle.Bundle]:
   """
   model = pathlib.Path(model)
   if not (model / assemblies.MUSIC_LM_JSON).exists():
-    return dict([_placed(bundle.load(model))])
+    return Model(bundles=dict([_placed(bundle.load(model))]))
   assembly = assemblies.read(model)
   folders = [*assembly.tokenizers.values()]
   folders += [assembly.stages[name] for name in assemblies.STAGES]
-  return dict(_placed(bundle.load(folder)) for folder in folders)
+  return Model(
+    bundles=dict(_placed(bundle.load(folder)) for folder in folders),
+    sampling=assembly.sampling,
+  )
 
 
-def read_sampling(model: _Path) -> SamplingConfig:
-  """How a model wants to be sampled; of one bundle alone, the defaults."""
-  if not (pathlib.Path(model) / assemblies.MUSIC_LM_JSON).exists():
-    return SamplingConfig()
-  return assemblies.read(model).sampling
-
-
-def write(
-  directory: pathlib.Path,
-  bundles: Mapping[str, bundle.Bundle],
-  *,
-  sampling: SamplingConfig = SamplingConfig(),  # noqa: B008
-) -> None:
+def write(directory: pathlib.Path, model: Model) -> None:
   """Writes components, modules, requirements and the config of all."""
+  bundles = model.bundles
   for place, found in bundles.items():
     write_component(found, directory / place)
   write_package(directory, kinds={found.kind for found in bundles.values()})
@@ -118,7 +124,7 @@ def write(
         place: {'kind': found.kind, 'fingerprint': found.fingerprint}
         for place, found in bundles.items()
       },
-      **settings.to_fields(sampling),
+      **(settings.to_fields(model.sampling) if model.sampling else {}),
     },
   )
 

@@ -65,9 +65,7 @@ def test_what_cannot_be_exported_is_named_before_anything_is_written(tmp_path):
 
 @pytest.mark.parametrize('package', ['onnx', 'onnxruntime', 'onnxscript'])
 def test_a_package_of_onnx_is_missed_at_once(tmp_path, monkeypatch, package):
-  monkeypatch.setattr(
-    exporting.folders, 'read_bundles', lambda _: pytest.fail()
-  )
+  monkeypatch.setattr(exporting.folders, 'read', lambda _: pytest.fail())
   monkeypatch.delitem(
     sys.modules, 'musiclm_jax.export.onnx_files', raising=False
   )

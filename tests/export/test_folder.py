@@ -105,4 +105,4 @@ def test_a_stage_of_codes_without_repeats_is_refused(tmp_path):
     ),
   )
   with pytest.raises(ValueError, match="Stage 'runs' of .* without repeats"):
-    folder.read_bundles(tmp_path)
+    folder.read(tmp_path)

@@ -19,7 +19,7 @@ def exported(tmp_path_factory):
   directory = tmp_path_factory.mktemp('hosting')
   whole.publish(directory / 'model')
   with folder.staged(directory / 'exported') as staging:
-    folder.write(staging, folder.read_bundles(directory / 'model'))
+    folder.write(staging, folder.read(directory / 'model'))
     hosting.write(staging, card='---\nlicense: unknown\n---\n')
   return directory / 'exported'
 

@@ -131,10 +131,10 @@ def test_a_decoder_that_was_tuned_reads_the_same_codes(
 def whole(directory):
   """An exported folder of six bundles; the fingerprints that they had."""
   inference_toys.publish(directory / 'bundles')
-  bundles = folder.read_bundles(directory / 'bundles')
+  model = folder.read(directory / 'bundles')
   with folder.staged(directory / 'exported') as staging:
-    folder.write(staging, bundles)
-  return {place: found.fingerprint for place, found in bundles.items()}
+    folder.write(staging, model)
+  return {place: found.fingerprint for place, found in model.bundles.items()}
 
 
 @pytest.mark.slow
@@ -143,7 +143,8 @@ def test_a_whole_model_comes_back_assembled_or_not_at_all(tmp_path):
   exported = tmp_path / 'exported'
   published = importing.import_folder(exported, tmp_path / 'back')
   assert published == fingerprints
-  assert folder.read_bundles(tmp_path / 'back').keys() == fingerprints.keys()
+  back = folder.read(tmp_path / 'back').bundles
+  assert back.keys() == fingerprints.keys()
   path = exported / 'codec' / folder.WEIGHTS
   state = safetensors.torch.load_file(path)
   state['quantizer.embeddings'] += 0.1

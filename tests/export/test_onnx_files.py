@@ -12,7 +12,7 @@ from tests.export import whole
 def test_onnxruntime_gives_what_the_modules_give(tmp_path):
   whole.publish(tmp_path / 'model')
   whole.export(tmp_path / 'model', tmp_path / 'out')
-  places = folder.read_bundles(tmp_path / 'model')
+  places = folder.read(tmp_path / 'model').bundles
   sheet = parity.Sheet(clips='none', fingerprints={})
   onnx_files.write(tmp_path / 'out', places=places, sheet=sheet)
   sheet.require_passed()

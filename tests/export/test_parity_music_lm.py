@@ -23,10 +23,11 @@ def test_rows_of_clips_and_music_are_compared_and_the_same(
   whole.publish(tmp_path / 'model', is_conditioned=is_conditioned)
   whole.export(tmp_path / 'model', tmp_path / 'out')
   made = parity.Sheet(clips='none', fingerprints={})
+  model = folder.read(tmp_path / 'model')
   parity_music_lm.compare(
     made,
-    bundles=folder.read_bundles(tmp_path / 'model'),
-    sampling=folder.read_sampling(tmp_path / 'model'),
+    bundles=model.bundles,
+    sampling=model.sampling,
     directory=tmp_path / 'out',
     clips=clips.synthetic(),
   )

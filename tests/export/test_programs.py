@@ -21,11 +21,11 @@ def exported(tmp_path_factory):
   """The folder of a whole tiny model, with its programs."""
   directory = tmp_path_factory.mktemp('programs')
   whole.publish(directory / 'model')
-  bundles = folder.read_bundles(directory / 'model')
+  model = folder.read(directory / 'model')
   with folder.staged(directory / 'exported') as staging:
-    folder.write(staging, bundles)
+    folder.write(staging, model)
     sheet = parity.Sheet(clips='none', fingerprints={})
-    programs.write(staging, places=bundles, sheet=sheet)
+    programs.write(staging, places=model.bundles, sheet=sheet)
     sheet.require_passed()
   return directory / 'exported'
 

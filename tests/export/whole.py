@@ -51,11 +51,7 @@ def publish(directory, *, is_conditioned=True):
 def export(model, directory):
   """Writes the folder of PyTorch, compared with nothing."""
   with folder.staged(directory) as staging:
-    folder.write(
-      staging,
-      folder.read_bundles(model),
-      sampling=folder.read_sampling(model),
-    )
+    folder.write(staging, folder.read(model))
 
 
 def export_component(contents, directory):

@@ -54,7 +54,7 @@ def test_a_model_in_a_folder_of_that_name_is_no_demo(
     'demo', **assembly.tokenizers, stages=assembly.stages
   )
   assert model.fingerprints == music_lm.fingerprints
-  bundles = folder.read_bundles(demo.resolve('./demo'))
+  bundles = folder.read(demo.resolve('./demo')).bundles
   assert {b.fingerprint for b in bundles.values()} == {
     *music_lm.fingerprints.values()
   }
