@@ -136,6 +136,6 @@ def export_stablehlo(
   Raises:
     ValueError: The model cannot be read.
   """
-  bundles = folders.read(demo.resolve(model)).bundles
+  read = folders.read(demo.resolve(model))
   with folders.staged(output) as directory:
-    stablehlo.write(directory, bundles)
+    stablehlo.write(directory, read)

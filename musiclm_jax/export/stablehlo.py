@@ -9,8 +9,10 @@ Weights are an argument, a flat dict of arrays, and lie beside the programs:
       pathlib.Path('stablehlo/codec_decode.stablehlo').read_bytes())
     waveform, state = program.call(weights, state, codes)
 
-`programs.json` has the shapes of everything; a state and a cache begin with
-zeros. What a program takes and gives back is made of dicts, lists and arrays.
+`programs.json` has the shapes of everything, and with which temperature, top-k,
+top-p and guidance a whole model's stages want to be sampled, which is the
+host's work. A state and a cache begin with zeros. What a program takes and
+gives back is made of dicts, lists and arrays.
 
 Shapes: batch; samples and frames = one chunk of the codec; levels; capacity =
 positions of a whole row.
@@ -34,6 +36,7 @@ from musiclm_jax.checkpoints import fingerprint as fingerprints
 from musiclm_jax.checkpoints.bundle import Bundle
 from musiclm_jax.codec import chunked
 from musiclm_jax.codec.soundstream import SoundStream, SoundStreamConfig
+from musiclm_jax.export.folder import Model
 from musiclm_jax.layers import cache as caches_lib
 from musiclm_jax.layers import convolution
 from musiclm_jax.layers.cache import LayerCache
@@ -61,21 +64,22 @@ class Program:
   arguments: Callable[[Any], dict[str, Any]]
 
 
-def write(directory: pathlib.Path, bundles: Mapping[str, Bundle]) -> None:
+def write(directory: pathlib.Path, model: Model) -> None:
   """Writes programs and weights of codec and stages into `directory`.
 
   Args:
     directory: An exported folder, or the beginning of one.
-    bundles: By their place; those that are neither codec nor stage are left
-      out.
+    model: Bundles that are neither codec nor stage are left out.
 
   Raises:
     ValueError: All of them are.
   """
   folder = directory / FOLDER
   folder.mkdir()
-  described = {}
-  for place, found in bundles.items():
+  described: dict[str, Any] = {'programs': {}}
+  if model.sampling is not None:  # In full: a host knows no defaults.
+    described['sampling'] = dataclasses.asdict(model.sampling)
+  for place, found in model.bundles.items():
     if found.kind not in _PROGRAMS:
       continue
     name = place.replace('/', '_')
@@ -85,15 +89,16 @@ def write(directory: pathlib.Path, bundles: Mapping[str, Bundle]) -> None:
       exported = trace(program, weights)
       path = folder / f'{program.name}.stablehlo'
       path.write_bytes(exported.serialize())
-      described[program.name] = {
+      described['programs'][program.name] = {
         'weights': f'{name}.safetensors',
         'platforms': list(PLATFORMS),
         'arguments': _described(program.arguments(_batch())),
         'outputs': _described(_outputs(exported)),
       }
-  if not described:
+  if not described['programs']:
     raise ValueError(
-      f'StableHLO is made of the codec and stages, not of {", ".join(bundles)}.'
+      'StableHLO is made of the codec and stages, not of'
+      f' {", ".join(model.bundles)}.'
     )
   (folder / JSON).write_text(json.dumps(described, indent=2) + '\n')
 

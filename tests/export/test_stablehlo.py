@@ -15,8 +15,10 @@ import safetensors.numpy
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.codec import base as codec_base
 from musiclm_jax.export import stablehlo
+from musiclm_jax.export.folder import Model
 from musiclm_jax.stages import fine, lm
 from tests.export import toys, whole
+from tests.inference import toys as inference_toys
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +34,8 @@ def exported(codec_dir, tmp_path_factory):
   spec = fine.fine(acoustic=stream, num_coarse_levels=1, window_seconds='0.5')
   bundle.publish(directory / 'fine', whole.stage(spec))
   bundles = {'codec': codec, 'stages/fine': bundle.load(directory / 'fine')}
-  stablehlo.write(directory, bundles)
+  model = Model(bundles=bundles, sampling=inference_toys.GUIDED)
+  stablehlo.write(directory, model)
   return directory / stablehlo.FOLDER, bundles
 
 
@@ -51,7 +54,7 @@ def zeros(folder, name, argument, *, batch=BATCH):
 
   return jax.tree.map(
     leaf,
-    described[name]['arguments'][argument],
+    described['programs'][name]['arguments'][argument],
     is_leaf=lambda node: 'shape' in node and 'dtype' in node,
   )
 
@@ -120,8 +123,8 @@ folder = pathlib.Path(sys.argv[1])
 weights = safetensors.numpy.load_file(folder / 'codec.safetensors')
 path = folder / 'codec_decode.stablehlo'
 run = jax.export.deserialize(bytearray(path.read_bytes()))
-shapes = json.loads((folder / 'programs.json').read_text())
-shapes = shapes['codec_decode']['arguments']['state']
+described = json.loads((folder / 'programs.json').read_text())
+shapes = described['programs']['codec_decode']['arguments']['state']
 for batch in (1, 3):
   state = {
     path: np.zeros([batch, *leaf['shape'][1:]], leaf['dtype'])
@@ -129,6 +132,8 @@ for batch in (1, 3):
   }
   codes = np.zeros((batch, 50, 3), np.int32)
   print(run.call(weights, state, codes)[0].shape)
+sampling = described['sampling']
+print(sampling['guidance_scale'], sampling['coarse'])
 assert not any(name.startswith(('musiclm', 'flax')) for name in sys.modules)
 """
 
@@ -142,9 +147,16 @@ def test_a_host_needs_jax_alone_and_takes_any_batch(exported):
     check=False,
   )
   assert done.returncode == 0, done.stderr
-  assert done.stdout.split('\n')[:2] == ['(1, 300)', '(3, 300)']
+  *shapes, sampling = done.stdout.splitlines()
+  assert shapes == ['(1, 300)', '(3, 300)']
+  guided = inference_toys.GUIDED
+  stated = dataclasses.asdict(guided.coarse)
+  assert sampling == f'{guided.guidance_scale} {stated}'
+  assert stated.keys() == {'temperature', 'top_k', 'top_p'}
 
 
 def test_a_tokenizer_alone_has_none(semantic_dir, tmp_path):
   with pytest.raises(ValueError, match='not of semantic'):
-    stablehlo.write(tmp_path, {'semantic': bundle.load(semantic_dir)})
+    stablehlo.write(
+      tmp_path, Model(bundles={'semantic': bundle.load(semantic_dir)})
+    )
