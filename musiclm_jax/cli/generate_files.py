@@ -13,7 +13,7 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,52 @@ from musiclm_jax.checkpoints import text_file
 from musiclm_jax.cli.stopwatch import Stopwatch
 from musiclm_jax.evaluation import pictures
 from musiclm_jax.evaluation.prompts import GENERATED_JSON, Prompt
+from musiclm_jax.inference import assembly
 from musiclm_jax.inference.music_lm import Music, MusicLM
 from musiclm_jax.inference.request import Request
-from musiclm_jax.inference.settings import STAGES
+from musiclm_jax.inference.settings import STAGES, SamplingConfig
+from musiclm_jax.streams import Exact
 
 PICTURE = 'spectrograms.png'
 FIRST_SOUND = 'first_sound'
 
 _MOST_PICTURED = 16  # More would make a picture too high to open.
+
+
+def would_be_same(
+  path: pathlib.Path, *, model: str, prompts: Sequence[str], seconds: Exact
+) -> bool:
+  """Whether a generate.json tells of what would now be made anew.
+
+  Args:
+    path: Of the file.
+    model: As `--model` names it; it draws as it states itself.
+    prompts: In order.
+    seconds: Length of each piece.
+  """
+  assembled = assembly.read(model)
+  wanted = _asked(
+    fingerprints=assembled.fingerprints(),
+    seconds=seconds,
+    sampling=assembled.sampling,
+  )
+  report = json.loads(path.read_text())
+  made = [piece['prompt'] for piece in report['pieces']]
+  return made == [*prompts] and all(
+    report.get(name) == value for name, value in wanted.items()
+  )
+
+
+def _asked(
+  *, fingerprints: Mapping[str, str], seconds: Exact, sampling: SamplingConfig
+) -> dict[str, Any]:
+  """What decides how a prompt sounds, but for its seed."""
+  return {
+    'fingerprints': dict(fingerprints),
+    'seconds': float(seconds),
+    'sampling': {k: dataclasses.asdict(getattr(sampling, k)) for k in STAGES},
+    'guidance': sampling.guidance_scale,
+  }
 
 
 def pieces(
@@ -103,14 +141,14 @@ def write(
   watch.mark('all')
   spent = sum(music.seconds.values())
   audio_seconds = len(made) * float(request.seconds)
-  sampling = request.sampling
   report = {
     'model': model,
-    'fingerprints': music_lm.fingerprints,
-    'seconds': float(request.seconds),
+    **_asked(
+      fingerprints=music_lm.fingerprints,
+      seconds=request.seconds,
+      sampling=request.sampling,
+    ),
     'sample_rate_hz': music.sample_rate_hz,
-    'sampling': {k: dataclasses.asdict(getattr(sampling, k)) for k in STAGES},
-    'guidance': sampling.guidance_scale,
     'picture': PICTURE,
     'time_spent': {k: round(v, 3) for k, v in music.seconds.items()},
     'audio_seconds_per_second': round(audio_seconds / spent, 4),

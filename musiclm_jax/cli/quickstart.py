@@ -8,7 +8,8 @@ Makes music with the demo model that comes with the package. Then prepares a
 little of the default data set, or a folder of your own music; trains every
 model of the cascade on it, tiny; makes music for the same prompts; and leaves a
 page to look at and listen to, index.html. Every step is an ordinary command,
-which is shown before it runs; an interrupted quickstart goes on where it was.
+which is shown before it runs; an interrupted quickstart goes on where it was,
+and makes its music again where prompts, model or sampling are others.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 
 from musiclm_jax.cli import flags, quickstart_page
 from musiclm_jax.cli import main as shell
+from musiclm_jax.inference import demo
 
 PROMPTS = (
   'a slow waltz on solo piano',
@@ -46,11 +48,13 @@ class Step:
     about: What it does, in a few words.
     argv: The verb and its arguments.
     done: A file that exists once it has finished.
+    model: Whose music it makes, if it makes any.
   """
 
   about: str
   argv: tuple[str, ...]
   done: pathlib.Path
+  model: str | None = None
 
   @property
   def typed(self) -> str:
@@ -74,8 +78,6 @@ def main(argv: Sequence[str]) -> None:
 
 def quickstart(options: argparse.Namespace) -> None:
   """`musiclm quickstart`."""
-  from musiclm_jax.inference import demo  # Late, so that `--help` answers.
-
   output = pathlib.Path(options.output)
   has_demo = demo.find() is not None
   if not has_demo:
@@ -86,7 +88,7 @@ def quickstart(options: argparse.Namespace) -> None:
   for number, step in enumerate(todo, start=1):
     print(f'\n[{number}/{len(todo)}] {step.about}', flush=True)
     print(f'  $ {step.typed}', flush=True)
-    if step.done.exists():
+    if step.done.exists() and _would_be_same(step):
       print(f'  {step.done} is there already.', flush=True)
     else:
       _run(step)
@@ -102,11 +104,30 @@ def quickstart(options: argparse.Namespace) -> None:
   print(f'\nDone in {seconds // 60:.0f} min {seconds % 60:.0f} s. Open {page}')
 
 
+def _would_be_same(step: Step) -> bool:
+  """False of music, after saying so, that would be another now."""
+  if step.model is None:
+    return True
+  from musiclm_jax.cli import generate_files  # Late, so that `--help` answers.
+
+  same = generate_files.would_be_same(
+    step.done, model=step.model, prompts=PROMPTS, seconds=SECONDS
+  )
+  if not same:
+    print(
+      f'  {step.done} is of other prompts, weights or sampling.', flush=True
+    )
+    step.done.unlink()  # Else, cut off, new pieces would stand under it.
+  return same
+
+
 def steps(
   output: pathlib.Path, *, has_demo: bool, data_dir: str | None = None
 ) -> list[Step]:
   """The commands, in order."""
-  first = _generate(output / 'demo', 'Make music with the demo model')
+  first = _generate(
+    output / 'demo', 'Make music with the demo model', model=demo.NAME
+  )
   return [
     *([first] if has_demo else []),
     _prepare(output, data_dir),
@@ -144,7 +165,7 @@ def steps(
     _generate(
       output / 'generated',
       'Make music with the model that was trained here',
-      f'--model={output}',
+      model=str(output),
     ),
   ]
 
@@ -268,17 +289,18 @@ def _evaluate_stages(output: pathlib.Path) -> Step:
   )
 
 
-def _generate(folder: pathlib.Path, about: str, *model: str) -> Step:
+def _generate(folder: pathlib.Path, about: str, *, model: str) -> Step:
   return Step(
     about=about,
     argv=(
       'generate',
-      *model,
+      *([] if model == demo.NAME else [f'--model={model}']),
       *(f'--prompt={prompt}' for prompt in PROMPTS),
       f'--seconds={SECONDS}',
       f'--output={folder}',
     ),
     done=folder / 'generate.json',
+    model=model,
   )
 
 

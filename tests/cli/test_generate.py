@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import io as bytes_io
 import json
 import types
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 
 from musiclm_jax.audio import io
-from musiclm_jax.cli import flags, generate
+from musiclm_jax.cli import flags, generate, generate_files
 from musiclm_jax.inference.music_lm import MusicLM
 from tests.inference import toys
 
@@ -79,6 +80,31 @@ def test_every_prompt_becomes_files_that_are_ranked(model, tmp_path, capsys):
   assert until['all']['seconds'] > sum(report['time_spent'].values())
   said = f'first sound after {until["first_sound"]["seconds"]:.1f} s, of which '
   assert said in shown.splitlines()[-1]
+
+
+def test_what_was_made_is_told_from_what_would_be_made_now(model, tmp_path):
+  run(model, tmp_path / 'out', '--prompt=slow piano waltz', '--seconds=1.5')
+  path = tmp_path / 'out' / 'generate.json'
+
+  def same(**changes):
+    asked = {'model': str(model), 'prompts': ['slow piano waltz']}
+    asked |= {'seconds': '1.5'} | changes
+    return generate_files.would_be_same(path, **asked)
+
+  assert same()
+  assert not same(prompts=['slow piano waltz', 'calm'])
+  assert not same(prompts=['calm'])
+  assert not same(seconds=2)
+  for name, sampling in {
+    'unguided': dataclasses.replace(toys.GUIDED, guidance_scale=None),
+    'colder': dataclasses.replace(toys.GUIDED, fine=toys.GUIDED.coarse),
+  }.items():
+    toys.restate(model, tmp_path / name, sampling=sampling)
+    assert not same(model=str(tmp_path / name))
+  report = json.loads(path.read_text())
+  report['fingerprints']['stages/fine'] = 'ab'
+  path.write_text(json.dumps(report))
+  assert not same()
 
 
 def test_a_piece_is_played_while_it_is_made(

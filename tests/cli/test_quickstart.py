@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from musiclm_jax.cli import generate_files, quickstart, quickstart_page
 from musiclm_jax.cli import main as shell
-from musiclm_jax.cli import quickstart, quickstart_page
 from musiclm_jax.inference import demo
 
 
@@ -84,14 +84,44 @@ def test_there_is_a_page_to_open_once_the_demo_has_played(
 
 
 def test_a_step_that_has_finished_is_not_run_again(
-  tmp_path, commands, has_demo
+  tmp_path, commands, has_demo, monkeypatch
 ):
+  monkeypatch.setattr(generate_files, 'would_be_same', lambda *_, **__: True)
   first, second, *others = quickstart.steps(tmp_path, has_demo=has_demo)
   for step in (first, second):
     step.done.parent.mkdir()
     step.done.write_text('{}')
   quickstart.main(['--output', str(tmp_path)])
   assert steps_of(commands) == [list(step.argv[1:]) for step in others]
+
+
+def test_music_is_made_again_where_it_would_be_another(
+  tmp_path, commands, has_demo, monkeypatch, capsys
+):
+  asked = []
+
+  def would_be_same(path, *, model, **request):
+    asked.append((path, model))
+    assert request == {
+      'prompts': quickstart.PROMPTS,
+      'seconds': quickstart.SECONDS,
+    }
+    return False
+
+  monkeypatch.setattr(generate_files, 'would_be_same', would_be_same)
+  steps = quickstart.steps(tmp_path, has_demo=has_demo)
+  for step in steps:
+    step.done.parent.mkdir(parents=True, exist_ok=True)
+    step.done.write_text('{}')
+  quickstart.main(['--output', str(tmp_path)])
+  music = [step for step in steps if step.argv[0] == 'generate']
+  assert steps_of(commands) == [list(step.argv[1:]) for step in music]
+  models = [*(['demo'] if has_demo else []), str(tmp_path)]
+  assert asked == list(zip([step.done for step in music], models, strict=True))
+  # Cut off here, none of them would be taken for what is wanted.
+  assert [step for step in steps if not step.done.exists()] == music
+  said = 'is of other prompts, weights or sampling'
+  assert capsys.readouterr().out.count(said) == len(music)
 
 
 def test_your_own_folder_takes_the_place_of_the_default_data(tmp_path):
