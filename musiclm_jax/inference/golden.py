@@ -57,6 +57,7 @@ class Golden:
     seed: What it draws from.
     platform: Where it was made.
     fingerprints: Of the model's bundles.
+    sampling: What the model drew with, a `SamplingConfig` in plain fields.
     codes: Of the piece, by stream.
     rows: Of each stage, by name.
     places: Codes of the output that logits are kept of, counted from its first.
@@ -68,6 +69,7 @@ class Golden:
   seed: int
   platform: str
   fingerprints: Mapping[str, str]
+  sampling: Mapping[str, Any]
   codes: Mapping[str, Int[np.ndarray, '1 _ _']]
   rows: Mapping[str, Int[np.ndarray, '1 _']]
   places: Mapping[str, Int[np.ndarray, ' _']]
@@ -96,6 +98,7 @@ def make(
     seed=seed,
     platform=this_platform(),
     fingerprints=dict(music_lm.fingerprints),
+    sampling=dataclasses.asdict(music_lm.sampling),
     codes=codes,
     rows=rows,
     places=places,
@@ -114,15 +117,11 @@ def require_same(music_lm: MusicLM, golden: Golden) -> str:
     What was compared, and the largest error of a logit.
 
   Raises:
-    ValueError: It is another model; or a logit is off by more than `BOUND`, the
-      likeliest code is another although it led by more than that; or, on the
-      platform of the file, the piece differs.
+    ValueError: It is another model or states other sampling; or a logit is off
+      by more than `BOUND`, the likeliest code is another although it led by
+      more than that; or, on the platform of the file, the piece differs.
   """
-  if dict(music_lm.fingerprints) != dict(golden.fingerprints):
-    raise ValueError(
-      f'Made by {dict(golden.fingerprints)}, but the model is'
-      f' {dict(music_lm.fingerprints)}; make the file anew.'
-    )
+  _require_same_model(music_lm, golden)
   wrong, largest = [], 0.0
   for name, decoder in _stages(music_lm):
     wanted = golden.logits[name]
@@ -217,6 +216,20 @@ def _request(*, prompt: str | None, seconds: str, seed: int) -> Request:
 
 def _stages(music_lm: MusicLM) -> list[tuple[str, StageDecoder]]:
   return [(name, getattr(music_lm.cascade, name)) for name in STAGES]
+
+
+def _require_same_model(music_lm: MusicLM, golden: Golden) -> None:
+  if dict(music_lm.fingerprints) != dict(golden.fingerprints):
+    raise ValueError(
+      f'Made by {dict(golden.fingerprints)}, but the model is'
+      f' {dict(music_lm.fingerprints)}; make the file anew.'
+    )
+  sampling = dataclasses.asdict(music_lm.sampling)
+  if sampling != golden.sampling:
+    raise ValueError(
+      f'Sampled with {golden.sampling}, but the model states {sampling}; make'
+      ' the file anew.'
+    )
 
 
 def _other_codes(music_lm: MusicLM, golden: Golden) -> list[str]:

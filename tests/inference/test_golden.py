@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from musiclm_jax.inference import demo, golden
+from musiclm_jax.inference import demo, golden, sampling
 from musiclm_jax.inference.music_lm import MusicLM
 from musiclm_jax.inference.request import Request
 from tests.inference import toys
@@ -37,8 +37,10 @@ def test_the_file_gives_back_what_was_written(made, tmp_path):
   golden.write(tmp_path / golden.FILE, made)
   found = golden.read(tmp_path / golden.FILE)
   assert dataclasses.asdict(found).keys() == dataclasses.asdict(made).keys()
-  for field in ('prompt', 'seconds', 'seed', 'platform', 'fingerprints'):
+  for field in ('prompt', 'seconds', 'seed', 'platform'):
     assert getattr(found, field) == getattr(made, field)
+  for field in ('fingerprints', 'sampling'):
+    assert getattr(found, field) == getattr(made, field) != {}
   for field in ('codes', 'rows', 'places', 'logits'):
     wanted = getattr(made, field)
     assert getattr(found, field).keys() == wanted.keys()
@@ -92,6 +94,14 @@ def test_whatever_differs_is_named(music_lm, made):
     golden.require_same(music_lm, changed(made, 'codes', 'acoustic', codes))
   with pytest.raises(ValueError, match='make the file anew'):
     golden.require_same(music_lm, changed(made, 'fingerprints', 'codec', 'ab'))
+
+
+def test_sampling_that_the_model_no_longer_states_is_named(music_lm, made):
+  colder = sampling.Categorical(temperature=0.9, top_k=5)
+  stated = dataclasses.replace(toys.GUIDED, coarse=colder)
+  other = dataclasses.replace(music_lm, sampling=stated)
+  with pytest.raises(ValueError, match="'top_k': 7.* states .*'top_k': 5"):
+    golden.require_same(other, made)
 
 
 def test_a_likeliest_code_that_led_by_more_is_the_same(music_lm, made):
