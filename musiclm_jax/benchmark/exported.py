@@ -29,8 +29,7 @@ from musiclm_jax.export.running import Exported
 from musiclm_jax.inference import assembly as assemblies
 from musiclm_jax.inference import decoding, rows
 from musiclm_jax.inference.music_lm import MusicLM
-
-STAGES = ('semantic', 'coarse', 'fine')
+from musiclm_jax.stages.spec import STAGES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,10 +29,8 @@ from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.inference.settings import SamplingConfig
 from musiclm_jax.layers.transformer import TransformerConfig
 from musiclm_jax.stages import coarse, fine, lm, semantic
-from musiclm_jax.stages.spec import StageSpec
+from musiclm_jax.stages.spec import STAGES, StageSpec
 from musiclm_jax.streams import TokenStream
-
-_STAGES = ('semantic', 'coarse', 'fine')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,7 +131,7 @@ def measure(
     limits = limits | limits_lib.measure(dtype=dtype, num_runs=1)
   costs = {
     name: _stage_cost(cascade, name, order=order, limits=limits)
-    for name in _STAGES
+    for name in STAGES
   }
   flops = codec_benchmark.decode_flops(pipeline.codec)
   total = batch_size * audio_seconds

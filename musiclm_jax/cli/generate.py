@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING
 from musiclm_jax.cli import flags, sampling_flags
 from musiclm_jax.cli import main as shell
 from musiclm_jax.cli.stopwatch import Stopwatch
+from musiclm_jax.stages.spec import STAGES
 
 if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
   import numpy as np
@@ -231,8 +232,7 @@ def _compose(
   )
   with progress.Progress(*columns) as display:
     tasks = {
-      stage: display.add_task(stage, total=1.0, start=False)
-      for stage in sampling_flags.STAGES
+      stage: display.add_task(stage, total=1.0, start=False) for stage in STAGES
     }
 
     def told(stage: str, share: float) -> None:

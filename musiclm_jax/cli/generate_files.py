@@ -26,7 +26,8 @@ from musiclm_jax.evaluation.prompts import GENERATED_JSON, Prompt
 from musiclm_jax.inference import assembly
 from musiclm_jax.inference.music_lm import Music, MusicLM
 from musiclm_jax.inference.request import Request
-from musiclm_jax.inference.settings import STAGES, SamplingConfig
+from musiclm_jax.inference.settings import SamplingConfig
+from musiclm_jax.stages.spec import STAGES
 from musiclm_jax.streams import Exact
 
 PICTURE = 'spectrograms.png'

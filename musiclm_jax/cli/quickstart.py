@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from musiclm_jax.cli import flags, quickstart_page
 from musiclm_jax.cli import main as shell
 from musiclm_jax.inference import demo
+from musiclm_jax.stages.spec import STAGES
 
 PROMPTS = (
   'a slow waltz on solo piano',
@@ -35,7 +36,6 @@ PROMPTS = (
 )
 SECONDS = 10
 
-_STAGES = ('semantic', 'coarse', 'fine')
 # What a fit makes.
 _FITTED = {'semantic': 'semantic', 'mulan_rvq': 'conditioner'}
 
@@ -157,7 +157,7 @@ def steps(
         experiment=f'{stage}_stage_tiny',
         data='TOKENS',
       )
-      for stage in _STAGES
+      for stage in STAGES
     ),
     _assemble(output),
     _evaluate_codec(output),
@@ -241,7 +241,7 @@ def _tokenize(output: pathlib.Path) -> Step:
 
 
 def _assemble(output: pathlib.Path) -> Step:
-  stages = (f'--{stage}_stage={output / f"{stage}_stage"}' for stage in _STAGES)
+  stages = (f'--{stage}_stage={output / f"{stage}_stage"}' for stage in STAGES)
   return Step(
     about='Make one MusicLM of the six bundles',
     argv=(
@@ -282,7 +282,7 @@ def _evaluate_stages(output: pathlib.Path) -> Step:
       'evaluate',
       'stages',
       f'--tokens={output / "tokens"}',
-      '--model=' + ','.join(str(output / f'{s}_stage') for s in _STAGES),
+      '--model=' + ','.join(str(output / f'{s}_stage') for s in STAGES),
       f'--output={evaluation}',
     ),
     done=evaluation / 'stages.md',

@@ -7,10 +7,10 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from musiclm_jax.stages.spec import STAGES
+
 if TYPE_CHECKING:  # Late otherwise, so that `--help` answers at once.
   from musiclm_jax.inference.settings import SamplingConfig
-
-STAGES = ('semantic', 'coarse', 'fine')
 
 _PER_STAGE = {
   'temperature': (float, '0 takes the likeliest code'),

@@ -28,7 +28,8 @@ from musiclm_jax.checkpoints import bundle, config_json, text_file
 from musiclm_jax.inference import demo, settings
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import StageDecoder
-from musiclm_jax.inference.settings import STAGES, SamplingConfig
+from musiclm_jax.inference.settings import SamplingConfig
+from musiclm_jax.stages.spec import STAGES
 from musiclm_jax.streams import TokenStream, require_same_stream
 
 MUSIC_LM_JSON = 'music_lm.json'

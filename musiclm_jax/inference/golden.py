@@ -31,9 +31,9 @@ from jaxtyping import Float, Int
 from musiclm_jax.inference.decoding import StageDecoder
 from musiclm_jax.inference.music_lm import Music, MusicLM
 from musiclm_jax.inference.request import Request
-from musiclm_jax.inference.settings import STAGES
 from musiclm_jax.stages import lm
 from musiclm_jax.stages.layout import NO_CODE
+from musiclm_jax.stages.spec import STAGES
 
 FILE = 'golden.safetensors'
 

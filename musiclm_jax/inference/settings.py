@@ -20,13 +20,12 @@ from musiclm_jax.checkpoints import config_json
 from musiclm_jax.inference import sampling
 from musiclm_jax.inference.cascade import Cascade
 from musiclm_jax.inference.decoding import DecodingConfig, StageDecoder
+from musiclm_jax.stages.spec import STAGES
 
 # Caches grow three times at most, by 128 positions at least (ours): each size
 # is one program to compile.
 _NUM_SEGMENTS = 4
 _SHORTEST_SEGMENT = 128
-
-STAGES = ('semantic', 'coarse', 'fine')
 
 _FIELD = 'sampling'
 

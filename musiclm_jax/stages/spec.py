@@ -17,6 +17,9 @@ from collections.abc import Iterable
 
 from musiclm_jax.streams import Exact, TokenStream
 
+# The paper's, in the order in which they are run.
+STAGES = ('semantic', 'coarse', 'fine')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Take:

@@ -82,6 +82,17 @@ def test_every_verb_has_help():
     assert done.stdout.startswith(f'usage: musiclm {verb}')
 
 
+def test_what_must_answer_at_once_knows_its_flags_without_jax():
+  code = (
+    'import sys; from musiclm_jax.cli import generate, quickstart;'
+    ' print({"jax", "numpy"} & set(sys.modules))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.stdout.strip() == 'set()', done.stderr
+
+
 @pytest.mark.parametrize(
   ('error', 'code', 'line'),
   [

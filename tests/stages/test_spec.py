@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-from musiclm_jax.stages.spec import StageSpec, Take
+from musiclm_jax.stages.coarse import coarse
+from musiclm_jax.stages.fine import fine
+from musiclm_jax.stages.semantic import semantic
+from musiclm_jax.stages.spec import STAGES, StageSpec, Take
 from musiclm_jax.streams import TokenStream
 
 MULAN = TokenStream(
@@ -17,6 +20,15 @@ SEMANTIC = TokenStream(
 ACOUSTIC = TokenStream(
   name='acoustic', rate_hz=50, num_codebooks=12, codebook_size=1024
 )
+
+
+def test_the_papers_stages_are_named_in_the_order_in_which_they_run():
+  specs = (
+    semantic(conditions=[], semantic=SEMANTIC),
+    coarse(conditions=[], semantic=SEMANTIC, acoustic=ACOUSTIC),
+    fine(acoustic=ACOUSTIC),
+  )
+  assert tuple(spec.name for spec in specs) == STAGES
 
 
 def test_take_without_count_is_all_levels_from_first_on():
