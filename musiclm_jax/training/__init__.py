@@ -3,6 +3,6 @@
 
 In reading order: `objective` (what is asked of a model), `state`, `step` and
 `adversarial` (pure steps), `optimizers`, `partitioning` (meshes), `loop`, and
-what it uses: `feed`, `hooks`, `meter`, `metrics_writer`, `progress`,
+what it uses: `beginning`, `feed`, `hooks`, `meter`, `metrics_writer`, `progress`,
 `preemption`. `state_axes` serves `partitioning`.
 """

@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 from absl import logging
@@ -23,15 +22,12 @@ from orbax.checkpoint import multihost
 
 from musiclm_jax.array_types import Batch
 from musiclm_jax.batches import BatchSource
-from musiclm_jax.checkpoints import buckets, bundle, config_json, text_file
-from musiclm_jax.checkpoints import warm_start as warm_starts
-from musiclm_jax.checkpoints.manager import CheckpointManager, resume_or_start
-from musiclm_jax.training import origin
+from musiclm_jax.checkpoints import buckets, bundle, text_file
+from musiclm_jax.checkpoints.manager import CheckpointManager
+from musiclm_jax.training import beginning, origin
 from musiclm_jax.training.feed import Feed
 from musiclm_jax.training.hooks import Hook, Profile, Run
 from musiclm_jax.training.meter import Interval, Meter
-from musiclm_jax.training.metrics_writer import MetricsWriter
-from musiclm_jax.training.objective import trained_parts
 from musiclm_jax.training.partitioning import Partitioner
 from musiclm_jax.training.preemption import EXIT_STOPPED, StopSignal
 from musiclm_jax.training.progress import Progress
@@ -99,12 +95,8 @@ def train(
     FloatingPointError: Too many steps in a row were not finite.
   """
   directory = buckets.folder(model_dir)
-  if profile_steps is not None:
-    first_step, last_step = profile_steps
-    profile = Profile(first_step=first_step, last_step=last_step)
-    hooks = (*hooks, profile)
+  hooks = (*hooks, *_profile(profile_steps))
   partitioner = partitioner or Partitioner()
-  first = jax.process_index() == 0
   with contextlib.ExitStack() as stack:
     # Around all that opens, restores and closes: that may stand still too.
     watchdog = stack.enter_context(Watchdog(seconds=hang_seconds))
@@ -122,127 +114,63 @@ def train(
     feed = Feed(batches, partitioner=partitioner, start=start)
     batch = feed.next()
     watchdog.beat(start)
-    abstract = partitioner.abstract_state(training, seed=seed, batch=batch)
-    derived_from = origin.derived_from(
-      directory,
-      parts=trained_parts(training),
-      config=_published_config(training, abstract),
-      warm_start=warm_start,
-      resumes=bool(start),
-    )
-    state = _begin(
+    run = beginning.begin(
       manager,
+      directory=directory,
       training=training,
       partitioner=partitioner,
-      abstract_state=abstract,
       batch=batch,
       seed=seed,
       warm_start=warm_start,
-    )
-    watchdog.beat(start)
-    run = Run(
-      model_dir=directory,
-      training=training,
-      partitioner=partitioner,
-      writer=stack.enter_context(
-        MetricsWriter(directory / 'metrics', resumed_step=start, active=first)
-      ),
-      gin_config=gin_config,
       num_steps=num_steps,
-      step=start,
-      state=state,
-      derived_from=derived_from,
+      gin_config=gin_config,
     )
-    loop = _Loop(
+    stack.enter_context(run.writer)
+    watchdog.beat(start)
+    _Loop(
       run=run,
       feed=feed,
       batch=batch,
-      hooks=tuple(hooks),
+      hooks=hooks,
       stop=stop,
-      speed=Speed(
-        num_examples=feed.batch_size,
-        audio_seconds=feed.audio_seconds,
-        num_devices=partitioner.mesh.size,
-        seconds_at_peak=seconds_at_peak(training, batch),
-      ),
+      speed=_speed(feed, run, seconds_at_peak=seconds_at_peak(training, batch)),
       manager=manager,
       save_every_steps=save_every_steps,
       meter=Meter(
-        num_skipped_in_a_row=int(state.num_skipped_in_a_row),
+        num_skipped_in_a_row=int(run.state.num_skipped_in_a_row),
         max_skipped_in_a_row=max_skipped_in_a_row,
         log_every_steps=log_every_steps,
       ),
       progress=stack.enter_context(
-        Progress(num_steps=num_steps, start=start, active=first)
+        Progress(num_steps=num_steps, start=start, active=_is_first())
       ),
       watchdog=watchdog,
-    )
-    del state  # The steps take its memory.
-    loop.run_steps()
+    ).run_steps()
   if not run.finished:
     logging.info('Stopped after step %d, as SIGTERM asked.', run.step)
     raise SystemExit(EXIT_STOPPED)
   return run.state
 
 
-def _published_config(
-  training: Trainable, abstract_state: TrainState
-) -> Mapping[str, Any]:
-  """As JSON; raises now, not when the run ends, if no bundle can hold it."""
-  configs = []
-
-  def look(state: TrainState) -> None:
-    configs.append(config_json.to_json(training.bundle(state).config))
-
-  jax.eval_shape(look, abstract_state)
-  return configs[0]
+def _profile(steps: tuple[int, int] | None) -> tuple[Hook, ...]:
+  if steps is None:
+    return ()
+  first_step, last_step = steps
+  return (Profile(first_step=first_step, last_step=last_step),)
 
 
-def _begin(
-  manager: CheckpointManager,
-  *,
-  training: Trainable,
-  partitioner: Partitioner,
-  abstract_state: TrainState,
-  batch: Batch,
-  seed: int,
-  warm_start: str | None,
-) -> TrainState:
-  """The state to go on from, in place on the devices."""
+def _speed(feed: Feed, run: Run, *, seconds_at_peak: float | None) -> Speed:
+  return Speed(
+    num_examples=feed.batch_size,
+    audio_seconds=feed.audio_seconds,
+    num_devices=run.partitioner.mesh.size,
+    seconds_at_peak=seconds_at_peak,
+  )
 
-  def scratch() -> TrainState:
-    return partitioner.first_state(training, seed=seed, batch=batch)
 
-  def warm() -> TrainState:
-    loaded = bundle.load(warm_start)
-    origin.require_same_of_bundle(
-      warm_start, bundle=loaded.trained_on, trained_on=origin.of(training)
-    )
-    state = scratch()
-    started = warm_starts.from_bundle(
-      training.published_variables(state), bundle=loaded
-    )
-    if (parts := trained_parts(training)) is not None:
-      origin.require_codes_kept(
-        started,
-        bundle=loaded,
-        contents=training.bundle(state),
-        parts=parts,
-      )
-    return training.with_variables(state, started.variables)
-
-  state = resume_or_start(
-    manager,
-    abstract_state=abstract_state,
-    warm_start=None if warm_start is None else warm,
-    scratch=scratch,
-  ).state
-  if int(state.seed) != seed:
-    raise ValueError(
-      f'The run was begun with seed {int(state.seed)} and cannot go on with'
-      f' seed {seed}; give that seed, or another model_dir.'
-    )
-  return state
+def _is_first() -> bool:
+  """Whether this process writes for all."""
+  return jax.process_index() == 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -302,7 +230,7 @@ class _Loop:
   def _keep_config(self) -> None:
     """For a run that is cut off: a bundle brings its own."""
     text = self.run.gin_config()
-    if text and jax.process_index() == 0:
+    if text and _is_first():
       text_file.write(self.run.model_dir / bundle.CONFIG_GIN, text)
 
   def _between_steps(self, save_clock: SaveClock) -> None:
