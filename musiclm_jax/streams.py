@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 # Seconds or hertz as a user writes them: read through `Fraction(str(value))`,
 # since Fraction(0.04) is not 1/25.
@@ -106,3 +106,15 @@ def require_same_stream(
       + '; '.join(differing)
       + f'. {remedy}'
     )
+
+
+@runtime_checkable
+class HasCodebooks(Protocol):
+  """A model whose codes stand for vectors, which not every one's do.
+
+  Attributes:
+    codebooks: [levels, codes, dim] of its stream, float32 on the host.
+  """
+
+  @property
+  def codebooks(self) -> Any: ...

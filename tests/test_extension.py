@@ -289,13 +289,15 @@ class BigramObjective:
     )
 
 
-# What makes the codes of a corpus: streams, and an `encode`.
+# What makes the codes of a corpus: streams, what their codes stand for, and an
+# `encode`.
 class Coder:
   """A `ClipEncoder` of a codec alone."""
 
   def __init__(self, codec):
     self.codec = codec
     self.streams = (codec.stream,)
+    self.codebooks = {}
 
   def encode(self, waveform, *, sample_rate_hz, condition_seconds):
     codes = self.codec.encode(waveform[None], sample_rate_hz=sample_rate_hz)

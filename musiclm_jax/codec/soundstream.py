@@ -19,6 +19,7 @@ from typing import Any
 
 import flax.struct
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
@@ -95,7 +96,7 @@ class SoundStreamConfig:
 
   def make_codec(
     self, weights: Variables, *, stream: TokenStream
-  ) -> chunked.ChunkedCodec:
+  ) -> SoundStreamCodec:
     """A codec to encode and decode with, or only to decode.
 
     Args:
@@ -105,7 +106,7 @@ class SoundStreamConfig:
     weights = dict(weights)
     if self.weight_norm:  # Once, instead of in every call.
       weights['params'] = convolution.fold_weight_norm(weights['params'])
-    return chunked.ChunkedCodec(
+    return SoundStreamCodec(
       SoundStream(dataclasses.replace(self, weight_norm=False)),
       weights,
       stream=stream,
@@ -141,6 +142,17 @@ class Reconstruction:
 
   waveform: Waveform
   quantized: residual.Quantized
+
+
+class SoundStreamCodec(chunked.ChunkedCodec):
+  """A SoundStream with its weights."""
+
+  @property
+  def codebooks(self) -> Float[np.ndarray, 'levels codes embed']:
+    """The vectors that are summed up to a frame's latent."""
+    return np.asarray(
+      self._variables['codebooks']['quantizer']['embeddings'], np.float32
+    )
 
 
 class SoundStream(nn.Module):

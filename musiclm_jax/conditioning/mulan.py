@@ -219,6 +219,7 @@ class MuLanConditioner:
     sample_rate_hz: That the towers work at.
     window_seconds: Of each window.
     embed_dim: Of the joint space.
+    codebooks: Of its codes, [levels, codes, embed].
   """
 
   def __init__(
@@ -240,6 +241,9 @@ class MuLanConditioner:
       config.quantizer, embed_dim=self.embed_dim
     )
     variables = jax.device_put(dict(weights[QUANTIZER]))
+    self.codebooks = np.asarray(
+      variables['codebooks']['embeddings'], np.float32
+    )
     self._encode = _in_parts(module, variables, method='encode')
     self._decode = _in_parts(module, variables, method='decode')
 

@@ -5,6 +5,7 @@
       token_corpus.json        streams with fingerprints, counts, what was rejected
       index.npy                one row a clip, as of an audio corpus
       usage.npz                by stream: how often each level used each code
+      codebooks.npz            by stream: the vectors that its codes stand for
       shard-00000/
         codes.array_record     one second of every stream a record
         clips.array_record     one clip a record: id, group, captions, facts
@@ -30,7 +31,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from musiclm_jax.data import corpus, folders
 from musiclm_jax.stages import deduplication
@@ -40,6 +41,7 @@ FORMAT_VERSION = 1
 TOKENS_FILE = 'token_corpus.json'
 CODES_FILE = 'codes.array_record'
 USAGE_FILE = 'usage.npz'
+CODEBOOKS_FILE = 'codebooks.npz'
 CODE_DTYPE = np.dtype('<u2')
 
 
@@ -329,4 +331,24 @@ def read_usage(
 ) -> dict[str, Int[np.ndarray, 'levels codes']]:
   """How often each level of each stream used each code."""
   with np.load(pathlib.Path(directory).expanduser() / USAGE_FILE) as file:
+    return {name: file[name] for name in file}
+
+
+@functools.cache
+def codebooks(
+  corpus_dir: str | pathlib.Path,
+) -> dict[str, Float[np.ndarray, 'levels codes dim']]:
+  """The vectors that the codes of each stream stand for, where they do.
+
+  Raises:
+    ValueError: The corpus is not finished, or was written without them.
+  """
+  read_info(corpus_dir)  # Or an error that says what is missing.
+  path = pathlib.Path(corpus_dir).expanduser() / CODEBOOKS_FILE
+  if not path.exists():
+    raise ValueError(
+      f'{corpus_dir} keeps no {CODEBOOKS_FILE}: it was written before there was'
+      " one. Tokenize it again, or train without 'stages/codebooks.gin'."
+    )
+  with np.load(path) as file:
     return {name: file[name] for name in file}

@@ -32,9 +32,12 @@ class ClipEncoder(Protocol):
 
   Attributes:
     streams: The codes it makes, with the fingerprints of their models.
+    codebooks: [levels, codes, dim] of the streams whose codes stand for vectors,
+      by name; for the corpus to keep.
   """
 
   streams: Sequence[TokenStream]
+  codebooks: Mapping[str, Float32[np.ndarray, 'levels codes dim']]
 
   def encode(
     self,

@@ -224,6 +224,7 @@ def _finish(
     streams=work.record.streams,
     condition_seconds=work.record.condition_seconds,
   )
+  np.savez(directory / token_corpus.CODEBOOKS_FILE, **work.encoder.codebooks)
   # Last: a corpus is finished when token_corpus.json is there.
   shards.write_json(directory / token_corpus.TOKENS_FILE, info.to_json())
   return info

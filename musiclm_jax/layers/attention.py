@@ -110,9 +110,9 @@ def require_kernel(
   """Raises unless a kernel can do what a config asks of it."""
   if implementation == 'splash' and not is_rotary:
     raise ValueError(
-      "attention='splash' adds no bias to its scores, and the position is"
-      " 'relative'; set position to 'rotary', or attention to 'einsum' ('cudnn'"
-      ' on a GPU).'
+      "attention='splash' adds no bias to its scores, and the position is not"
+      " 'rotary'; set position to 'rotary', or attention to 'einsum' ('cudnn' on"
+      ' a GPU).'
     )
   if implementation == 'cudnn' and (
     dtype not in _CUDNN_TYPES or head_dim % 8 or head_dim > _CUDNN_WIDEST

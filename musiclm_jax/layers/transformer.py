@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from musiclm_jax import axes
 from musiclm_jax.layers import (
+  alignment,
   attention,
   embedding,
   feedforward,
@@ -32,7 +33,7 @@ from musiclm_jax.layers import (
 )
 from musiclm_jax.layers.cache import LayerCache
 
-POSITIONS = ('relative', 'rotary')
+POSITIONS = ('relative', 'aligned', 'rotary')
 
 _HIDDEN_AXES = (axes.BATCH, axes.LENGTH, axes.EMBED)
 
@@ -48,9 +49,10 @@ class TransformerConfig:
     mlp_dim: Hidden width of the feed-forward, gate and value each.
     head_dim: Width of a head; None divides the width among the heads.
     dropout_rate: On embeddings, hidden widths and what is added to the stream.
-    position: 'relative' for T5's bias, 'rotary' for rotary embedding.
-    num_buckets: Of the relative bias.
-    max_distance: Of the relative bias.
+    position: 'relative' for T5's bias, 'aligned' for one of times between the
+      segments of a row besides (`alignment`), 'rotary' for rotary embedding.
+    num_buckets: Of the relative bias, and of times in either direction.
+    max_distance: Of the relative bias in positions, of times in ticks.
     attention: How whole sequences attend, of
       `attention.CAUSAL_IMPLEMENTATIONS`.
     scan_layers: Whether the layers are one program and one stacked parameter:
@@ -182,9 +184,11 @@ class Transformer(nn.Module):
 
   Attributes:
     config: Sizes.
+    spans: The segments of the sequence, which 'aligned' positions need.
   """
 
   config: TransformerConfig
+  spans: tuple[alignment.Span, ...] = ()
 
   @nn.compact
   def __call__(
@@ -225,33 +229,60 @@ class Transformer(nn.Module):
     position: Int[Array, ''] | None,
   ) -> attention.View:
     """What is seen of the sequence, or from `position` of a cache."""
-    config, num_attended = self.config, valid_mask.shape[1]
-    by_distance = None
-    if config.position == 'relative':
-      by_distance = embedding.RelativeBias(
-        num_heads=config.num_heads,
-        num_buckets=config.num_buckets,
-        max_distance=config.max_distance,
-        param_dtype=config.types['param_dtype'],
-        name='relative_bias',
-      )(num_attended)
+    num_attended = valid_mask.shape[1]
     if position is None:
       return attention.View(
         mask=attention.causal_mask(valid_mask),
         valid_mask=valid_mask,
-        bias=by_distance
-        if by_distance is None
-        else embedding.bias_matrix(by_distance),
+        bias=self._bias(num_attended),
         positions=jnp.arange(num_attended),
       )
     past = jnp.arange(num_attended) <= position
     return attention.View(
       mask=(past[None] & valid_mask)[:, None, None],
-      bias=by_distance
-      if by_distance is None
-      else embedding.bias_row(by_distance, position=position)[None, :, None],
+      bias=self._bias(num_attended, position=position),
       positions=position[None],
     )
+
+  def _bias(
+    self, num_attended: int, *, position: Int[Array, ''] | None = None
+  ) -> Float[Array, '1 heads _ attended'] | None:
+    """Of every query, or of the one at `position`; None where none is added."""
+    config = self.config
+    if config.position == 'rotary':
+      return None
+    is_aligned = config.position == 'aligned'
+    sizes = {
+      'num_heads': config.num_heads,
+      'num_buckets': config.num_buckets,
+      'max_distance': config.max_distance,
+      'param_dtype': config.types['param_dtype'],
+    }
+    length = num_attended
+    if is_aligned:
+      if not self.spans:
+        raise ValueError(
+          "position='aligned' tells the times of a row's segments, and this"
+          " Transformer has none; set position to 'relative' or 'rotary'."
+        )
+      by_lag = alignment.TimeBias(name='time_bias', **sizes)(
+        alignment.max_lag(self.spans)
+      )
+      # A prompt is the start of a row, and is made as one.
+      length = max(num_attended, self.spans[-1].stop)
+    by_distance = embedding.RelativeBias(name='relative_bias', **sizes)(length)
+    if position is None:
+      bias = embedding.bias_matrix(by_distance)
+      if is_aligned:
+        bias = alignment.align_matrix(bias, by_lag, spans=self.spans)
+      return bias[..., :num_attended, :num_attended]
+    by_distance = by_distance[:, :num_attended]
+    bias = embedding.bias_row(by_distance, position=position)
+    if is_aligned:
+      bias = alignment.align_row(
+        bias, by_lag, spans=self.spans, position=position
+      )
+    return bias[None, :, None]
 
   def _whole(
     self, hidden: jax.Array, view: attention.View, keeps_caches: bool

@@ -148,6 +148,7 @@ class SemanticTokenizer:
     stream: The codes it makes.
     sample_rate_hz: That it works at.
     hop_samples: Of one frame, at that rate.
+    codebooks: The centroids, [1, clusters, embed].
     config: What it was made from.
   """
 
@@ -170,6 +171,7 @@ class SemanticTokenizer:
         f' {list(wanted)}: they were fitted to another one. Fit them again'
         ' with `musiclm fit semantic`.'
       )
+    self.codebooks = np.asarray(weights[CENTROIDS], np.float32)[None]
     self._weights = jax.device_put(dict(weights))
     self._features = jax.jit(functools.partial(_scaled_features, config))
     self._codes = jax.jit(functools.partial(_codes, config))

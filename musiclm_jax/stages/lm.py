@@ -28,7 +28,13 @@ from jaxtyping import Array, Bool, Float, Int
 from musiclm_jax import axes, metrics
 from musiclm_jax.array_types import Tokens
 from musiclm_jax.checkpoints import storage
-from musiclm_jax.layers import dense, embedding, parameters, transformer
+from musiclm_jax.layers import (
+  alignment,
+  dense,
+  embedding,
+  parameters,
+  transformer,
+)
 from musiclm_jax.layers.cache import LayerCache
 from musiclm_jax.stages.layout import StageLayout
 from musiclm_jax.stages.spec import StageSpec
@@ -102,7 +108,7 @@ class StageLM(nn.Module):
     self.inputs = embedding.Embedding(
       num_ids=layout.num_ids, embed_dim=body.embed_dim, **body.types
     )
-    self.transformer = transformer.Transformer(body)
+    self.transformer = transformer.Transformer(body, spans=_spans(layout))
     self.logit_table = parameters.param(
       self,
       'logit_table',
@@ -210,6 +216,27 @@ class StageLM(nn.Module):
       right.astype(dtype),
       preferred_element_type=metrics.accumulation_dtype(dtype),
     )
+
+
+def _spans(layout: StageLayout) -> tuple[alignment.Span, ...]:
+  """The segments of a row as `alignment` takes them.
+
+  Where repeats are removed, frames have no time.
+  """
+  rates = [
+    None if segment.take.distinct_share else segment.take.stream.rate_hz
+    for segment in layout.segments
+  ]
+  fastest = max((rate for rate in rates if rate is not None), default=None)
+  return tuple(
+    alignment.Span(
+      start=segment.start,
+      num_frames=segment.num_frames,
+      count=segment.take.count,
+      frame_ticks=None if rate is None else fastest / rate,
+    )
+    for segment, rate in zip(layout.segments, rates, strict=True)
+  )
 
 
 def to_decode(

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ from musiclm_jax import batches
 from musiclm_jax.array_types import Batch, PRNGKey, Tokens, Variables
 from musiclm_jax.checkpoints import bundle
 from musiclm_jax.metrics import Evaluation, LossOutput, WeightedMean
-from musiclm_jax.stages import lm
+from musiclm_jax.stages import codebooks, lm
 from musiclm_jax.stages.layout import StageLayout
 
 
@@ -51,6 +52,8 @@ class StageObjective:
     z_loss_weight: Of the squared logarithm of the softmax's normalizer.
     dropped_streams: Inputs that guidance works on, such as ('mulan',).
     drop_rate: Share of the training rows in which these are NULL.
+    codebooks: By stream, [levels, codes, dim]: what the tables of a new model
+      begin as (`codebooks.start_tables`).
   """
 
   model: lm.StageLMConfig
@@ -58,6 +61,9 @@ class StageObjective:
   z_loss_weight: float = 1e-4
   dropped_streams: tuple[str, ...] = ()
   drop_rate: float = 0.0
+  codebooks: Mapping[str, Any] = dataclasses.field(
+    default_factory=dict, hash=False
+  )
 
   batch_is_coupled = False
 
@@ -79,7 +85,16 @@ class StageObjective:
       )
 
   def init(self, key: PRNGKey, batch: Batch) -> Variables:
-    return self._module.init(key, self._tokens(batch))
+    variables = self._module.init(key, self._tokens(batch))
+    if not self.codebooks:
+      return variables
+    params = codebooks.start_tables(
+      variables['params'],
+      layout=self._layout,
+      codebooks=self.codebooks,
+      key=jax.random.fold_in(key, 1),
+    )
+    return {**variables, 'params': params}
 
   def loss(
     self, variables: Variables, batch: Batch, key: PRNGKey | None

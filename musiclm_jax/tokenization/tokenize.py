@@ -23,7 +23,7 @@ from musiclm_jax.codec.base import Codec
 from musiclm_jax.conditioning import base as conditioning
 from musiclm_jax.conditioning.base import Conditioner
 from musiclm_jax.semantic.base import SemanticTokenizer
-from musiclm_jax.streams import TokenStream
+from musiclm_jax.streams import HasCodebooks, TokenStream
 
 
 class Tokenizers:
@@ -31,6 +31,7 @@ class Tokenizers:
 
   Attributes:
     streams: The codes that they make, in the order of the cascade.
+    codebooks: What the codes stand for, by stream, where they stand for vectors.
   """
 
   def __init__(
@@ -48,6 +49,11 @@ class Tokenizers:
     self.streams: tuple[TokenStream, ...] = tuple(
       tokenizer.stream for tokenizer in made if tokenizer is not None
     )
+    self.codebooks = {
+      tokenizer.stream.name: tokenizer.codebooks
+      for tokenizer in made
+      if isinstance(tokenizer, HasCodebooks)
+    }
     if unpublished := [s.name for s in self.streams if s.fingerprint is None]:
       raise ValueError(
         f'The codes of {unpublished[0]!r} have no fingerprint, so nothing could'

@@ -46,6 +46,7 @@ class CountingEncoder:
 
   def __init__(self, *, kill_at=None, refuse=(), short=False, acoustic=FAST):
     self.streams = (CLIP, SLOW, acoustic)
+    self.codebooks = {'slow': np.arange(21, dtype=np.float32).reshape(1, 7, 3)}
     self._kill_at = kill_at
     self._refuse = refuse
     self._short = short

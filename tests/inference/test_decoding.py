@@ -21,7 +21,7 @@ from musiclm_jax.stages.spec import StageSpec, Take
 from musiclm_jax.training.partitioning import Partitioner
 from tests.stages import toys
 
-CONFIG = toys.config()
+CONFIG = toys.config(position='aligned', num_buckets=6, max_distance=11)
 LAYOUT = CONFIG.layout
 # Sharper than fresh logits, so that samples differ from row to row.
 PARAMS = toys.params(CONFIG)

@@ -149,6 +149,8 @@ def test_sizes_that_do_not_fit_are_errors():
     dataclasses.replace(RELATIVE, position='rotary')
   with pytest.raises(ValueError, match="'sinusoidal'; choose one of"):
     dataclasses.replace(RELATIVE, position='sinusoidal')
+  with pytest.raises(ValueError, match="'aligned' .* segments, and this"):
+    variables_of(dataclasses.replace(RELATIVE, position='aligned'))
 
 
 def changed(**changes):

@@ -195,3 +195,22 @@ def test_a_decoder_needs_no_kernel():
   assert config.to_decode().transformer == dataclasses.replace(
     config.transformer, attention='einsum'
   )
+
+
+def test_codes_of_one_time_meet_where_the_row_is_longer_than_the_bias():
+  """Swapping two slow codes is seen from far away by their times alone."""
+  swapped = TOKENS.copy()
+  slow = LAYOUT.segments[1]
+  here, next_to_it = slow.start, slow.start + 1
+  swapped[:, [here, next_to_it]] = TOKENS[:, [next_to_it, here]]
+  assert (swapped != TOKENS).any()
+
+  def change(**sizes):
+    # One layer, whose far bucket holds all of the input: a sum over a set.
+    config = toys.config(num_layers=1, num_buckets=2, max_distance=2, **sizes)
+    params = toys.params(config)
+    logits = [toys.forward(config, params, t) for t in (TOKENS, swapped)]
+    return np.abs(logits[0] - logits[1])[:, 3:].max()
+
+  assert change() < 1e-5
+  assert change(position='aligned') > 1e-3

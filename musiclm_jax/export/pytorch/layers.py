@@ -173,6 +173,28 @@ class RelativeBias(nn.Module):
     return self.weight.float()[:, buckets]
 
 
+class TimeBias(nn.Module):
+  """One learned bias a head and bucket of differences in time."""
+
+  def __init__(self, *, num_heads: int, num_buckets: int, max_distance: int):
+    super().__init__()
+    self.max_distance = max_distance
+    self.weight = nn.Parameter(torch.zeros(num_heads, 2 * num_buckets))
+
+  def forward(self, max_lag: int) -> torch.Tensor:
+    """[heads, lags]: from -`max_lag` to `max_lag`, then of what has no time."""
+    num_buckets = self.weight.shape[1] // 2
+    buckets = distance_buckets(
+      torch.arange(max_lag + 1, device=self.weight.device),
+      num_buckets=num_buckets,
+      max_distance=self.max_distance,
+    )
+    # Lag 0 is told once; its second bucket is the one of what has no time.
+    ahead = num_buckets + buckets[1:].flip(0)
+    places = torch.cat([ahead, buckets, buckets.new_tensor([num_buckets])])
+    return self.weight.float()[:, places]
+
+
 def distance_buckets(
   distances: torch.Tensor, *, num_buckets: int, max_distance: int
 ) -> torch.Tensor:

@@ -146,6 +146,37 @@ class StageLayout:
     """Every stream that the stage reads or makes, by name."""
     return {s.stream.name: s.stream for s in self.segments}
 
+  @functools.cached_property
+  def segment_index(self) -> Tensor:
+    """The segment of each position, [length]; separators open theirs.
+
+    -1 at BOS and at the last padding.
+    """
+    owners = torch.full((self.length,), -1)
+    for index, segment in enumerate(self.segments):
+      owners[segment.start - 1 : segment.stop] = index
+    return owners
+
+  @functools.cached_property
+  def times(self) -> Tensor:
+    """When the frame at each position begins, [length], in whole ticks.
+
+    A tick is a frame of the fastest stream; a separator is of its segment's
+    first frame. -1 where there is no time.
+    """
+    rates = [segment.stream.rate_hz for segment in self.segments]
+    fastest = max((rate for rate in rates if rate is not None), default=None)
+    times = torch.full((self.length,), -1)
+    for segment, rate in zip(self.segments, rates, strict=True):
+      if rate is not None:
+        ticks = fastest / rate
+        frames = torch.arange(segment.num_frames) * ticks.numerator
+        frames = frames.div(ticks.denominator, rounding_mode='floor')
+        codes = frames.repeat_interleave(len(segment.levels))
+        times[segment.start - 1] = 0
+        times[segment.start : segment.stop] = codes
+    return times
+
   def valid_mask(self, tokens: Tensor) -> Tensor:
     """True where there is something to attend to."""
     return tokens != self.pad_id

@@ -36,7 +36,7 @@ class StageLM(nn.Module):
     self.layout = StageLayout(config.spec)
     width = config.transformer.embed_dim
     self.inputs = nn.Embedding(self.layout.num_ids, width)
-    self.transformer = Transformer(config.transformer)
+    self.transformer = Transformer(config.transformer, layout=self.layout)
     self.logits = nn.Linear(width, self.layout.vocabulary_size, bias=False)
     output = self.layout.output
     first_ids = torch.tensor(output.first_ids)[:, None]

@@ -3,7 +3,9 @@
 
 Raffel et al. (2020), with the gated GELU of its version 1.1: norms before the
 layers and at the end, no biases, one relative position bias for all layers (or
-rotary embedding). Scores are divided by the root of the head width.
+rotary embedding). Scores are divided by the root of the head width. Positions
+that are 'aligned' have, between the segments of a row, a bias of differences in
+time instead.
 
 Shapes: [batch, length, embed]; a cache is [layers, 2, batch, heads, capacity,
 kv], keys and values, and is written in place.
@@ -17,6 +19,7 @@ from torch.nn import functional
 
 from . import layers
 from .configuration import Config
+from .layout import StageLayout
 
 
 class Block(nn.Module):
@@ -74,16 +77,24 @@ class Block(nn.Module):
 class Transformer(nn.Module):
   """Blocks over a causal sequence."""
 
-  def __init__(self, config: Config):
+  def __init__(self, config: Config, *, layout: StageLayout):
     super().__init__()
     self.config = config
     self.rotary = config.position == 'rotary'
+    self.aligned = config.position == 'aligned'
+    sizes = {
+      'num_heads': config.num_heads,
+      'num_buckets': config.num_buckets,
+      'max_distance': config.max_distance,
+    }
     if not self.rotary:
-      self.relative_bias = layers.RelativeBias(
-        num_heads=config.num_heads,
-        num_buckets=config.num_buckets,
-        max_distance=config.max_distance,
-      )
+      self.relative_bias = layers.RelativeBias(**sizes)
+    if self.aligned:
+      self.time_bias = layers.TimeBias(**sizes)
+      self.max_lag = int(layout.times.max().clamp(min=0))
+      owners, times = layout.segment_index, layout.times
+      self.register_buffer('owners', owners, persistent=False)
+      self.register_buffer('times', times, persistent=False)
     self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
     self.norm = layers.RMSNorm(config.embed_dim)
 
@@ -140,4 +151,17 @@ class Transformer(nn.Module):
       bias = torch.zeros(1, *distance.shape, device=positions.device)
     else:
       bias = self.relative_bias(num_attended)[:, distance.clamp(min=0)]
+      if self.aligned:
+        bias = self._between_segments(bias, positions, num_attended)
     return bias.masked_fill(distance < 0, -torch.inf)[None].to(dtype)
+
+  def _between_segments(
+    self, bias: Tensor, positions: Tensor, num_attended: int | torch.SymInt
+  ) -> Tensor:
+    """`bias` [heads, length, attended], that of times between segments."""
+    owner, time = self.owners[positions, None], self.times[positions, None]
+    owners, times = self.owners[:num_attended], self.times[:num_attended]
+    lags = (time - times).where((time >= 0) & (times >= 0), self.max_lag + 1)
+    by_time = self.time_bias(self.max_lag)[:, lags + self.max_lag]
+    is_between = (owner != owners) & (owner >= 0) & (owners >= 0)
+    return by_time.where(is_between, bias)

@@ -15,6 +15,7 @@ from tests.stages import toys
 
 KINDS = {
   'relative': {'num_buckets': 6, 'max_distance': 11},
+  'aligned': {'position': 'aligned', 'num_buckets': 6, 'max_distance': 11},
   'rotary': {'position': 'rotary', 'head_dim': 6},
 }
 

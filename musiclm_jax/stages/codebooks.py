@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of a stage that begin as the codebooks of the models that made its codes.
+
+A code is a number to a stage, and of a thousand numbers it must learn one by one
+which sound alike; the codec, the semantic tokenizer and the conditioner know,
+for each of their codes stands for a vector. Ours: the papers' tables begin at
+random, and have a million steps to find that out.
+
+Shapes: codes and dim = size of a codebook and width of its vectors, embed = the
+model's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import meta
+from jaxtyping import Float
+
+from musiclm_jax.array_types import PRNGKey
+from musiclm_jax.stages.layout import StageLayout
+
+# Of a row's variance; the rest stays random, so that two codes of one vector
+# are still told apart.
+_SHARE = 0.8
+
+
+def start_tables(
+  params: Mapping[str, Any],
+  *,
+  layout: StageLayout,
+  codebooks: Mapping[str, Float[np.ndarray, 'levels codes dim']],
+  key: PRNGKey,
+) -> dict[str, Any]:
+  """Fresh parameters with the codebooks in both tables.
+
+  A table keeps its scale: each level's rows get the standard deviation that
+  they had.
+
+  Args:
+    params: Of a `StageLM`, boxed or not.
+    layout: Of its rows.
+    codebooks: By stream; rows of other streams stay as they are.
+    key: Of the projections to the model's width.
+  """
+  _require_fit(layout, codebooks)
+  made = dict(params)
+  input_key, logit_key = jax.random.split(key)
+  made['inputs'] = {
+    'table': _started(
+      params['inputs']['table'], layout, codebooks, key=input_key
+    )
+  }
+  made['logit_table'] = _started(
+    params['logit_table'], layout, codebooks, key=logit_key
+  )
+  return made
+
+
+def _started(
+  boxed: Any,
+  layout: StageLayout,
+  codebooks: Mapping[str, np.ndarray],
+  *,
+  key: PRNGKey,
+) -> Any:
+  table = meta.unbox(boxed)
+  for (name, level), first in layout.first_ids.items():
+    if name not in codebooks:
+      continue
+    key, level_key = jax.random.split(key)
+    vectors = _spread(codebooks[name][level])
+    rows = table[first : first + len(vectors)]
+    projection = jax.random.normal(
+      level_key, (vectors.shape[1], table.shape[1]), table.dtype
+    )
+    projected = jnp.asarray(vectors, table.dtype) @ projection
+    projected = projected * (jnp.std(rows) / jnp.std(projected))
+    mixed = _SHARE**0.5 * projected + (1 - _SHARE) ** 0.5 * rows
+    table = table.at[first : first + len(vectors)].set(mixed)
+  return meta.replace_boxed(boxed, table)
+
+
+def _spread(
+  vectors: Float[np.ndarray, 'codes dim'],
+) -> Float[np.ndarray, 'codes rank']:
+  """Principal coordinates, each scaled down by the root of its spread.
+
+  Between the codebook as it is, of which a few directions are nearly all, and
+  one whose least direction counts as much as its first.
+  """
+  vectors = np.asarray(vectors, np.float64)
+  left, scales, _ = np.linalg.svd(
+    vectors - vectors.mean(axis=0), full_matrices=False
+  )
+  return left * np.sqrt(scales)
+
+
+def _require_fit(
+  layout: StageLayout, codebooks: Mapping[str, np.ndarray]
+) -> None:
+  for name, stream in layout.spec.streams.items():
+    wanted = (stream.num_codebooks, stream.codebook_size)
+    if name in codebooks and codebooks[name].shape[:2] != wanted:
+      raise ValueError(
+        f'The codebooks of {name!r} are {list(codebooks[name].shape)}; its'
+        f' stream has {wanted[0]} of {wanted[1]} codes. Take those of the'
+        ' models that made the codes.'
+      )
