@@ -57,6 +57,12 @@ class SilentEncoder:
       ('acoustic', 50, 12, 'SoundStream'),
     )
   )
+  codebooks = {
+    stream.name: np.random.default_rng(0)
+    .normal(size=(stream.num_codebooks, stream.codebook_size, 2))
+    .astype(np.float32)
+    for stream in streams
+  }
 
   def encode(
     self,

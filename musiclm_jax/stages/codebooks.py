@@ -104,10 +104,19 @@ def _require_fit(
   layout: StageLayout, codebooks: Mapping[str, np.ndarray]
 ) -> None:
   for name, stream in layout.spec.streams.items():
+    if name not in codebooks:
+      continue
     wanted = (stream.num_codebooks, stream.codebook_size)
-    if name in codebooks and codebooks[name].shape[:2] != wanted:
+    if codebooks[name].shape[:2] != wanted:
       raise ValueError(
         f'The codebooks of {name!r} are {list(codebooks[name].shape)}; its'
         f' stream has {wanted[0]} of {wanted[1]} codes. Take those of the'
         ' models that made the codes.'
+      )
+    widths = np.ptp(codebooks[name], axis=1).max(axis=1)
+    if not (np.isfinite(widths) & (widths > 0)).all():
+      raise ValueError(
+        f'A codebook of {name!r} is one vector for all codes, or not finite, so'
+        ' the model that made the codes is broken; tokenize with another, or'
+        " train without 'stages/codebooks.gin'."
       )

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from musiclm_jax.codec import soundstream
 from musiclm_jax.quantization import residual
+from musiclm_jax.streams import HasCodebooks
 
 KEY = jax.random.key(3)
 HOP = 2 * 3
@@ -44,6 +45,15 @@ def whole(inputs, *, method):
   _, module, variables = built()
   return np.asarray(
     jax.jit(functools.partial(module.apply, method=method))(variables, inputs)
+  )
+
+
+def test_a_soundstream_sums_its_codebooks_up_to_latents():
+  assert isinstance(codec(), HasCodebooks)
+  codes = np.array([[[1, 0, 2]]])
+  summed = sum(book[code] for book, code in zip(codec().codebooks, codes[0, 0]))
+  np.testing.assert_allclose(
+    whole(codes, method='dequantize')[0, 0], summed, atol=1e-6
   )
 
 

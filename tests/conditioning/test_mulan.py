@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from musiclm_jax.conditioning import base, mulan
+from musiclm_jax.streams import HasCodebooks
 from tests.conditioning import toys
 
 RATE = toys.RATE_HZ
@@ -110,6 +111,19 @@ def test_codes_stand_for_unit_vectors_near_what_was_quantized(conditioner):
   assert np.all(np.sum(back * points, axis=-1) > 0.9)
   coarse = conditioner.dequantize(codes[..., :1])
   np.testing.assert_allclose(coarse, points, atol=1e-6)
+
+
+def test_a_code_stands_for_the_sum_of_its_levels_vectors(conditioner):
+  assert isinstance(conditioner, HasCodebooks)
+  codes = conditioner.quantize(np.stack([toys.direction(1)]))[0, 0]
+  summed = sum(
+    book[code] for book, code in zip(conditioner.codebooks, codes, strict=True)
+  )
+  np.testing.assert_allclose(
+    summed / np.linalg.norm(summed),
+    conditioner.dequantize(codes[None, None])[0],
+    atol=1e-6,
+  )
 
 
 def test_a_space_comes_from_towers_and_from_a_conditioner_alike(tmp_path):

@@ -4,6 +4,7 @@
 import dataclasses
 import fractions
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -115,6 +116,19 @@ def test_usage_counts_every_frame_once(directory, tokens):
   # Clip 0 is the only one whose first frame has code 0.
   assert usage['acoustic'][0, 0] == 1
   assert usage['acoustic'][3, :21].sum() == 0
+
+
+def test_codebooks_are_kept_as_the_models_have_them(directory, tmp_path):
+  kept = token_corpus.codebooks(directory / 'tokens')
+  assert kept.keys() == {'semantic'}
+  np.testing.assert_array_equal(
+    kept['semantic'], token_toys.CODEBOOKS['semantic']
+  )
+  older = tmp_path / 'older'
+  shutil.copytree(directory / 'tokens', older)
+  (older / token_corpus.CODEBOOKS_FILE).unlink()
+  with pytest.raises(ValueError, match='keeps no codebooks.npz.*it again'):
+    token_corpus.codebooks(older)
 
 
 def test_what_is_not_a_token_corpus_is_named(directory, tmp_path):

@@ -36,7 +36,9 @@ def test_processes_share_the_shards_and_the_last_one_finishes(tmp_path):
     toys.digests(tmp_path / name / 'tokens') for name in ('one', 'three')
   )
   assert one == three
-  assert len(one) == 4 * 4 + 4  # Shards, plan, index, usage, manifest.
+  assert (
+    len(one) == 4 * 4 + 5
+  )  # Shards, plan, index, usage, codebooks, manifest.
 
 
 def test_a_killed_run_goes_on_with_the_missing_shards(tmp_path):

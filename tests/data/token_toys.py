@@ -35,6 +35,7 @@ FAST = TokenStream(
   fingerprint='a',
 )
 CONDITION_SECONDS = (3, 2)
+CODEBOOKS = {'semantic': np.arange(1018, dtype=np.float32).reshape(1, 509, 2)}
 
 
 class CountingEncoder:
@@ -46,7 +47,7 @@ class CountingEncoder:
 
   def __init__(self, *, kill_at=None, refuse=(), short=False, acoustic=FAST):
     self.streams = (CLIP, SLOW, acoustic)
-    self.codebooks = {'slow': np.arange(21, dtype=np.float32).reshape(1, 7, 3)}
+    self.codebooks = CODEBOOKS
     self._kill_at = kill_at
     self._refuse = refuse
     self._short = short

@@ -15,6 +15,7 @@ import pytest
 
 from musiclm_jax.audio import resample
 from musiclm_jax.semantic import tokenizer, w2v_bert
+from musiclm_jax.streams import HasCodebooks
 from tests.semantic import toy_tokenizer
 from tests.semantic.toy_tokenizer import CONFIG, HOP, RATE_HZ, music
 
@@ -55,6 +56,13 @@ def test_codes_are_the_nearest_centroids_whatever_a_clip_is_filled_up_with(toy):
   assert codes.dtype == np.int32
   np.testing.assert_array_equal(codes[0], reference(waveform))
   assert len(set(codes[0])) > 2  # The toy tells frames apart.
+
+
+def test_its_codebook_is_the_centroids(toy):
+  assert isinstance(toy, HasCodebooks)
+  np.testing.assert_array_equal(
+    toy.codebooks[0], toy_tokenizer.weights()[tokenizer.CENTROIDS]
+  )
 
 
 def test_ten_seconds_are_250_frames_at_25_hz():

@@ -56,6 +56,7 @@ class Semantic:
   def __init__(self, stream=SEMANTIC):
     self.stream = stream
     self.sample_rate_hz = RATE_HZ
+    self.codebooks = token_toys.CODEBOOKS['semantic']
 
   def encode(self, waveform, *, sample_rate_hz):
     assert sample_rate_hz == RATE_HZ

@@ -54,6 +54,10 @@ def test_it_is_an_encoder_of_streams_in_the_order_of_the_cascade():
   ]
 
 
+def test_codebooks_are_those_of_the_models_that_have_some():
+  assert tokenizers().codebooks.keys() == {'semantic'}
+
+
 def test_codes_are_those_of_the_models_on_the_whole_clip():
   clip = waveform(11 * RATE_HZ + 13)
   codes = encode(clip)
