@@ -309,7 +309,7 @@ def distinct_share(
 
 def read_info(directory: str | pathlib.Path) -> TokenCorpusInfo:
   """token_corpus.json of a finished corpus; a clear error for anything else."""
-  path = pathlib.Path(directory).expanduser() / TOKENS_FILE
+  path = folders.local(directory) / TOKENS_FILE
   if not path.exists():
     raise ValueError(
       f'{directory} holds no finished token corpus: there is no {TOKENS_FILE}.'
@@ -348,7 +348,8 @@ def codebooks(
   if not path.exists():
     raise ValueError(
       f'{corpus_dir} keeps no {CODEBOOKS_FILE}: it was written before there was'
-      " one. Tokenize it again, or train without 'stages/codebooks.gin'."
+      ' one. Give the command that tokenized it once more, which adds it, or'
+      ' train with --gin.objective.StageObjective.codebooks="{}".'
     )
   with np.load(path) as file:
     return {name: file[name] for name in file}

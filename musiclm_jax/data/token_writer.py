@@ -95,6 +95,7 @@ def write_token_corpus(
     with _held(lock, _PLAN, waits=True):
       plan = _plan(work, num_clips=len(clips), clips_per_shard=clips_per_shard)
       writer.keep_plan(work.directory, plan)
+      _keep_codebooks(work)
     _write_share(
       work,
       {n: parts[n] for n in range(process_index, len(parts), process_count)},
@@ -133,6 +134,14 @@ def _plan(
       for stream in work.record.streams
     },
   }
+
+
+def _keep_codebooks(work: token_shards.Work) -> None:
+  """Writes what codes stand for; to a corpus of before there was such a file too."""
+  path = work.directory / token_corpus.CODEBOOKS_FILE
+  if not path.exists():
+    with shards.replacing(path) as file:
+      np.savez(file, **work.encoder.codebooks)
 
 
 def _write_share(
@@ -224,7 +233,6 @@ def _finish(
     streams=work.record.streams,
     condition_seconds=work.record.condition_seconds,
   )
-  np.savez(directory / token_corpus.CODEBOOKS_FILE, **work.encoder.codebooks)
   # Last: a corpus is finished when token_corpus.json is there.
   shards.write_json(directory / token_corpus.TOKENS_FILE, info.to_json())
   return info

@@ -127,8 +127,14 @@ def test_codebooks_are_kept_as_the_models_have_them(directory, tmp_path):
   older = tmp_path / 'older'
   shutil.copytree(directory / 'tokens', older)
   (older / token_corpus.CODEBOOKS_FILE).unlink()
-  with pytest.raises(ValueError, match='keeps no codebooks.npz.*it again'):
+  with pytest.raises(ValueError, match='no codebooks.npz.*once more, which'):
     token_corpus.codebooks(older)
+
+
+def test_a_bucket_is_told_to_be_mounted_whatever_is_read_of_it_first():
+  for read_first in (token_corpus.codebooks, token_corpus.read_info):
+    with pytest.raises(ValueError, match='gs://b/tokens is not a local.*mount'):
+      read_first('gs://b/tokens')
 
 
 def test_what_is_not_a_token_corpus_is_named(directory, tmp_path):

@@ -36,9 +36,18 @@ def test_processes_share_the_shards_and_the_last_one_finishes(tmp_path):
     toys.digests(tmp_path / name / 'tokens') for name in ('one', 'three')
   )
   assert one == three
-  assert (
-    len(one) == 4 * 4 + 5
-  )  # Shards, plan, index, usage, codebooks, manifest.
+  # Shards, plan, index, usage, codebooks, manifest.
+  assert len(one) == 4 * 4 + 5
+
+
+def test_a_finished_corpus_without_codebooks_is_given_them(tmp_path):
+  token_toys.write(tmp_path)
+  wanted = toys.digests(tmp_path / 'tokens')
+  (tmp_path / 'tokens' / token_corpus.CODEBOOKS_FILE).unlink()
+  encoder = token_toys.CountingEncoder()
+  token_toys.write(tmp_path, encoder)
+  assert encoder.encoded == []
+  assert toys.digests(tmp_path / 'tokens') == wanted
 
 
 def test_a_killed_run_goes_on_with_the_missing_shards(tmp_path):
