@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -38,6 +39,8 @@ _Path = str | os.PathLike[str]  # Buckets too, as in t5x.
 
 def write_objective(model_dir: _Path, objective: StageObjective) -> None:
   """Keeps beside the checkpoints what they are checkpoints of."""
+  # What tables began as is in the first checkpoint, and no JSON can hold it.
+  objective = dataclasses.replace(objective, codebooks={})
   text_file.write(
     epath.Path(model_dir) / OBJECTIVE_JSON,
     json.dumps(config_json.to_json(objective), indent=2) + '\n',

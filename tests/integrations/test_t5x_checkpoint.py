@@ -74,6 +74,14 @@ def test_the_objective_comes_back_whole_from_a_bucket_too(run, buckets):
     assert config_json.from_json(fields) == toys.OBJECTIVE
 
 
+def test_what_tables_began_as_is_not_kept(tmp_path):
+  books = {'slow': np.ones((1, 7, 3), np.float32)}
+  begun = dataclasses.replace(toys.OBJECTIVE, codebooks=books)
+  t5x_checkpoint.write_objective(tmp_path, begun)
+  fields = json.loads((tmp_path / t5x_checkpoint.OBJECTIVE_JSON).read_text())
+  assert config_json.from_json(fields) == toys.OBJECTIVE
+
+
 def test_an_objective_that_cannot_be_written_whole_leaves_the_old(
   run, tmp_path, monkeypatch
 ):

@@ -84,4 +84,6 @@ def test_codebooks_of_other_codes_are_refused(fast, message):
 
 def test_an_objective_with_codebooks_can_be_hashed_and_compared():
   objective = StageObjective(model=CONFIG, codebooks=BOOKS)
-  assert hash(objective) == hash(dataclasses.replace(objective))
+  same = dataclasses.replace(objective)
+  assert (objective, hash(objective)) == (same, hash(same))
+  assert objective != StageObjective(model=CONFIG)
