@@ -14,6 +14,7 @@ from musiclm_jax.export.pytorch.codec import Codec
 from musiclm_jax.export.pytorch.mulan import MuLan
 from musiclm_jax.export.pytorch.stage import StageLM
 from tests.export import whole
+from tests.stages import toys as stage_toys
 
 
 @pytest.fixture(scope='module')
@@ -97,6 +98,18 @@ def test_a_host_with_torch_alone_gets_what_the_modules_give(exported, tmp_path):
   torch.testing.assert_close(cache[..., :first, :], filled[..., :first, :])
   _, (_, cache, _) = outputs['stages_coarse_step']
   torch.testing.assert_close(cache, caches[0])
+
+
+@pytest.mark.slow
+def test_a_stage_that_knows_its_segments_times_takes_any_room(tmp_path):
+  stage = whole.stage(stage_toys.SPEC, position='aligned')
+  component = whole.export_component(stage, tmp_path)
+  (tmp_path / 'stages').mkdir()
+  component.rename(tmp_path / 'stages' / 'toy')
+  sheet = parity.Sheet(clips='none', fingerprints={})
+  programs.write(tmp_path, places=['stages/toy'], sheet=sheet)
+  sheet.require_passed()
+  assert any('toy_step cache' in check.name for check in sheet.checks)
 
 
 @pytest.mark.slow

@@ -152,15 +152,19 @@ class Transformer(nn.Module):
     else:
       bias = self.relative_bias(num_attended)[:, distance.clamp(min=0)]
       if self.aligned:
-        bias = self._between_segments(bias, positions, num_attended)
+        bias = self._between_segments(bias, positions, attended)
     return bias.masked_fill(distance < 0, -torch.inf)[None].to(dtype)
 
   def _between_segments(
-    self, bias: Tensor, positions: Tensor, num_attended: int | torch.SymInt
+    self, bias: Tensor, positions: Tensor, attended: Tensor
   ) -> Tensor:
     """`bias` [heads, length, attended], that of times between segments."""
+    # Beyond the row as at its end, where all is after every query: a program
+    # then takes a cache of any capacity.
+    last = len(self.owners) - 1
+    positions, attended = positions.clamp(max=last), attended.clamp(max=last)
     owner, time = self.owners[positions, None], self.times[positions, None]
-    owners, times = self.owners[:num_attended], self.times[:num_attended]
+    owners, times = self.owners[attended], self.times[attended]
     lags = (time - times).where((time >= 0) & (times >= 0), self.max_lag + 1)
     by_time = self.time_bias(self.max_lag)[:, lags + self.max_lag]
     is_between = (owner != owners) & (owner >= 0) & (owners >= 0)

@@ -56,7 +56,8 @@ def test_steps_with_a_cache_are_the_whole_row_at_once(folders, kind):
   model = StageLM.from_pretrained(folders[kind])
   tokens = torch.from_numpy(rows()[:1]).long()
   output = model.layout.output
-  first, capacity = output.start - 1, output.stop
+  # A host may have more room than a row takes.
+  first, capacity = output.start - 1, model.layout.length + 3
   cache = model.new_cache(1, capacity=capacity)
   # What is beyond the position is not read.
   cache.fill_(99.0)
@@ -106,7 +107,7 @@ def test_half_types_are_near(folders, dtype):
   'kind, backend, dtype',
   [
     ('relative', 'aot_eager', torch.float32),
-    ('relative', 'inductor', torch.float32),
+    ('aligned', 'inductor', torch.float32),
     ('rotary', 'inductor', torch.float32),
     ('relative', 'inductor', torch.bfloat16),
   ],
