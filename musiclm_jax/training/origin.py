@@ -108,6 +108,8 @@ def derived_from(
   types = {name: config[name] for name in _TYPES if name in config}
   if resumes:
     begun = json.loads(path.read_text()) if path.exists() else None
+    if isinstance(begun, str):  # Of a run from before types were kept.
+      begun = {'token_space': begun, 'types': types}
     if (begun is None) != (parts is None):
       whole, alone = 'the whole model', 'a part of it alone'
       raise ValueError(

@@ -149,3 +149,5 @@ def test_codes_that_are_kept_are_made_in_the_types_they_were_begun_in(tmp_path):
     other = begun | {name: 'bfloat16'}
     with pytest.raises(ValueError, match=f'made with .*{name}.: .bfloat16'):
       origin.derived_from(tmp_path, config=other, **given)
+  (tmp_path / origin.DERIVED_FILE).write_text(f'"{kept}"')  # As it once was.
+  assert origin.derived_from(tmp_path, config=begun, **given) == kept
