@@ -11,6 +11,8 @@ from flax.core import meta
 from musiclm_jax.checkpoints import config_json, storage
 from musiclm_jax.cli import flags, setup
 from musiclm_jax.stages import coarse, fine, lm, semantic
+from musiclm_jax.stages.layout import StageLayout
+from musiclm_jax.stages.spec import Take
 from musiclm_jax.streams import TokenStream
 from tests.stages import toys
 
@@ -214,3 +216,17 @@ def test_codes_of_one_time_meet_where_the_row_is_longer_than_the_bias():
 
   assert change() < 1e-5
   assert change(position='aligned') > 1e-3
+
+
+@pytest.mark.parametrize(
+  ('share', 'ticks'), [(None, [None, 2, 1]), ('1/2', [None, None, 1])]
+)
+def test_codes_have_a_time_where_they_have_a_rate_and_their_repeats(
+  share, ticks
+):
+  """A tick is a frame of the fastest stream that has a time."""
+  slow = Take(stream=toys.SLOW, distinct_share=share)
+  inputs = toys.SPEC.inputs[0], slow
+  spec = dataclasses.replace(toys.SPEC, inputs=inputs)
+  spans = lm._spans(StageLayout(spec))
+  assert [span.frame_ticks for span in spans] == ticks
