@@ -137,7 +137,7 @@ def _plan(
 
 
 def _keep_codebooks(work: token_shards.Work) -> None:
-  """Writes what codes stand for; to a corpus of before there was such a file too."""
+  """Writes what codes stand for, to a finished corpus from before too."""
   path = work.directory / token_corpus.CODEBOOKS_FILE
   if not path.exists():
     with shards.replacing(path) as file:
