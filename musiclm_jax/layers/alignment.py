@@ -137,17 +137,21 @@ def align_matrix(
 ) -> Float[Array, '1 heads length length']:
   """`bias` of [query, key] with that of times where a key's segment is earlier.
 
-  Times are looked up frame by frame and repeated over the codes of a frame:
-  the gradient of a look-up of every position would be a slow scatter.
+  It may be of the first positions of a row alone, as of a prompt. Times are
+  looked up frame by frame and repeated over the codes of a frame: the gradient
+  of a look-up of every position would be a slow scatter.
   """
   for key, query in itertools.combinations(spans, 2):
+    num_queries = bias.shape[2] - query.positions.start
+    if num_queries <= 0:
+      continue
     shape = (bias.shape[1], query.num_frames, key.num_frames)
     if query.frame_ticks is None or key.frame_ticks is None:
       block = jnp.broadcast_to(by_lag[:, -1, None, None], shape)
     else:
       lags = query.frame_times[:, None] - key.frame_times[None]
       block = jnp.take(by_lag, lags + _middle(by_lag), axis=1)
-    block = _of_positions(block, count=query.count, axis=1)
+    block = _of_positions(block, count=query.count, axis=1)[:, :num_queries]
     block = _of_positions(block, count=key.count, axis=2)
     bias = bias.at[0, :, query.positions, key.positions].set(block)
   return bias

@@ -258,7 +258,6 @@ class Transformer(nn.Module):
       'max_distance': config.max_distance,
       'param_dtype': config.types['param_dtype'],
     }
-    length = num_attended
     if is_aligned:
       if not self.spans:
         raise ValueError(
@@ -268,15 +267,14 @@ class Transformer(nn.Module):
       by_lag = alignment.TimeBias(name='time_bias', **sizes)(
         alignment.max_lag(self.spans)
       )
-      # A prompt is the start of a row, and is made as one.
-      length = max(num_attended, self.spans[-1].stop)
-    by_distance = embedding.RelativeBias(name='relative_bias', **sizes)(length)
+    by_distance = embedding.RelativeBias(name='relative_bias', **sizes)(
+      num_attended
+    )
     if position is None:
       bias = embedding.bias_matrix(by_distance)
       if is_aligned:
         bias = alignment.align_matrix(bias, by_lag, spans=self.spans)
-      return bias[..., :num_attended, :num_attended]
-    by_distance = by_distance[:, :num_attended]
+      return bias
     bias = embedding.bias_row(by_distance, position=position)
     if is_aligned:
       bias = alignment.align_row(

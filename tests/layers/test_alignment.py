@@ -41,13 +41,19 @@ def wanted(query, key):
 PAST = [(query, key) for query in range(LENGTH) for key in range(query + 1)]
 
 
-def test_within_a_segment_distance_counts_and_between_segments_time():
+# The whole row; prompts that end in the output, before it and in an input.
+@pytest.mark.parametrize('length', [LENGTH, 17, 9, 4])
+def test_within_a_segment_distance_counts_and_between_segments_time(length):
   assert alignment.max_lag(SPANS) == MAX_LAG
   matrix = alignment.align_matrix(
-    embedding.bias_matrix(BY_DISTANCE), BY_LAG, spans=SPANS
+    embedding.bias_matrix(BY_DISTANCE[:, :length]), BY_LAG, spans=SPANS
   )
+  assert matrix.shape == (1, 3, length, length)
   for query, key in PAST:
-    np.testing.assert_array_equal(matrix[0, :, query, key], wanted(query, key))
+    if query < length:
+      np.testing.assert_array_equal(
+        matrix[0, :, query, key], wanted(query, key)
+      )
 
 
 @pytest.mark.parametrize('capacity', [17, LENGTH])
