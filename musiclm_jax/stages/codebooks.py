@@ -48,40 +48,35 @@ def start_tables(
     key: Of the projections to the model's width.
   """
   _require_fit(layout, codebooks)
-  made = dict(params)
-  input_key, logit_key = jax.random.split(key)
-  made['inputs'] = {
-    'table': _started(
-      params['inputs']['table'], layout, codebooks, key=input_key
-    )
+  vectors = {
+    first: _spread(codebooks[name][level])
+    for (name, level), first in layout.first_ids.items()
+    if name in codebooks
   }
-  made['logit_table'] = _started(
-    params['logit_table'], layout, codebooks, key=logit_key
-  )
-  return made
+  input_key, logit_key = jax.random.split(key)
+  table = params['inputs']['table']
+  return {
+    **params,
+    'inputs': {'table': _started(table, vectors, key=input_key)},
+    'logit_table': _started(params['logit_table'], vectors, key=logit_key),
+  }
 
 
 def _started(
-  boxed: Any,
-  layout: StageLayout,
-  codebooks: Mapping[str, np.ndarray],
-  *,
-  key: PRNGKey,
+  boxed: Any, vectors: Mapping[int, np.ndarray], *, key: PRNGKey
 ) -> Any:
+  """A table with the vectors of each level, by the id of its code 0."""
   table = meta.unbox(boxed)
-  for (name, level), first in layout.first_ids.items():
-    if name not in codebooks:
-      continue
+  for first, of_level in vectors.items():
     key, level_key = jax.random.split(key)
-    vectors = _spread(codebooks[name][level])
-    rows = table[first : first + len(vectors)]
+    rows = table[first : first + len(of_level)]
     projection = jax.random.normal(
-      level_key, (vectors.shape[1], table.shape[1]), table.dtype
+      level_key, (of_level.shape[1], table.shape[1]), table.dtype
     )
-    projected = jnp.asarray(vectors, table.dtype) @ projection
+    projected = jnp.asarray(of_level, table.dtype) @ projection
     projected = projected * (jnp.std(rows) / jnp.std(projected))
     mixed = _SHARE**0.5 * projected + (1 - _SHARE) ** 0.5 * rows
-    table = table.at[first : first + len(vectors)].set(mixed)
+    table = table.at[first : first + len(of_level)].set(mixed)
   return meta.replace_boxed(boxed, table)
 
 
