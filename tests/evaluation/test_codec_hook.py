@@ -54,7 +54,7 @@ def run_of(tmp_path, **options):
     step=3,
     state=train_state.first_state(
       0,
-      params={'seen': np.arange(3)},
+      params={'seen': np.arange(3.0)},
       collections={},
       opt_state=(),
       averaged=None,
