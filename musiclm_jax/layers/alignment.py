@@ -25,8 +25,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from musiclm_jax import axes, metrics
-from musiclm_jax.layers import embedding, parameters
+from musiclm_jax.layers import embedding
 
 _NO_SPAN = -1
 # What such heads start with: more than a thousand codes of their own segment
@@ -87,15 +86,9 @@ class TimeBias(nn.Module):
   @nn.compact
   def __call__(self, max_lag: int) -> Float[Array, 'heads lags']:
     """The biases of lags from -`max_lag` to `max_lag`, at least float32."""
-    table = parameters.param(
-      self,
-      'table',
-      _looks_at_its_moment,
-      (self.num_heads, 2 * self.num_buckets),
-      self.param_dtype,
-      axes=(axes.HEADS, None),
+    table = embedding.bias_table(
+      self, _looks_at_its_moment, num_buckets=2 * self.num_buckets
     )
-    table = table.astype(metrics.accumulation_dtype(table.dtype))
     buckets = embedding.distance_buckets(
       max_lag + 1, num_buckets=self.num_buckets, max_distance=self.max_distance
     )
@@ -112,7 +105,8 @@ def _looks_at_its_moment(
 ) -> Float[Array, 'heads buckets']:
   """Of every four heads one starts at the moment, one at what has no time.
 
-  From a flat start a coarse stage had not found them in 600 steps (ours).
+  Ours. Neither this nor a random start suffices where a stage's tables begin at
+  random (docs/demo_model.md).
   """
   del key
   num_heads, num_buckets = shape[0], shape[1] // 2

@@ -73,21 +73,41 @@ class RelativeBias(nn.Module):
   @nn.compact
   def __call__(self, num_distances: int) -> Float[Array, 'heads distances']:
     """The bias of distances 0 to `num_distances` - 1, at least float32."""
-    table = parameters.param(
+    table = bias_table(
       self,
-      'table',
       nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
-      (self.num_heads, self.num_buckets),
-      self.param_dtype,
-      axes=(axes.HEADS, None),
+      num_buckets=self.num_buckets,
     )
     buckets = distance_buckets(
       num_distances,
       num_buckets=self.num_buckets,
       max_distance=self.max_distance,
     )
-    table = table.astype(metrics.accumulation_dtype(table.dtype))
     return jnp.take(table, buckets, axis=1)
+
+
+def bias_table(
+  module: nn.Module,
+  initializer: nn.initializers.Initializer,
+  *,
+  num_buckets: int,
+) -> Float[Array, 'heads buckets']:
+  """The parameter of a bias, at least float32.
+
+  Args:
+    module: Whose it is; has `num_heads` and `param_dtype`.
+    initializer: Of the table.
+    num_buckets: Its columns.
+  """
+  table = parameters.param(
+    module,
+    'table',
+    initializer,
+    (module.num_heads, num_buckets),
+    module.param_dtype,
+    axes=(axes.HEADS, None),
+  )
+  return table.astype(metrics.accumulation_dtype(table.dtype))
 
 
 def distance_buckets(
