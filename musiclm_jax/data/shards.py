@@ -131,16 +131,19 @@ def making(directory: pathlib.Path, number: int) -> Iterator[pathlib.Path]:
     os.replace(partial, directory / corpus.shard_name(number))
   except BaseException as error:
     shutil.rmtree(partial, ignore_errors=True)
-    _tell_full_disk(error, place=f'shard {number} of {directory}')
+    _tell_full_disk(error, directory, place=f'shard {number} of {directory}')
     raise
 
 
-def _tell_full_disk(error: BaseException, *, place: str) -> None:
+def _tell_full_disk(
+  error: BaseException, directory: pathlib.Path, *, place: str
+) -> None:
   """Raises a clearer error if `error` is that of a full disk."""
   if _is_disk_full(error):
+    free = shutil.disk_usage(directory).free / 2**20
     raise OSError(
-      f'The disk is full at {place}. Complete shards are kept: make room and run'
-      ' again.'
+      f'The disk is full ({free:.0f} MiB free) at {place}. Complete shards are'
+      ' kept: make room and run again.'
     ) from error
 
 
@@ -232,7 +235,7 @@ def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
       os.fsync(file.fileno())
     os.replace(partial, path)
   except BaseException as error:
-    _tell_full_disk(error, place=str(path))
+    _tell_full_disk(error, path.parent, place=str(path))
     raise
   finally:
     partial.unlink(missing_ok=True)

@@ -344,7 +344,7 @@ def codebooks(
     ValueError: The corpus is not finished, or was written without them.
   """
   read_info(corpus_dir)  # Or an error that says what is missing.
-  path = pathlib.Path(corpus_dir).expanduser() / CODEBOOKS_FILE
+  path = folders.local(corpus_dir) / CODEBOOKS_FILE
   if not path.exists():
     raise ValueError(
       f'{corpus_dir} keeps no {CODEBOOKS_FILE}: it was written before there was'
